@@ -1,0 +1,1 @@
+"""The registry of experiments, and what launches, tracks and tabulates them."""

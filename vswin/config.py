@@ -1,0 +1,184 @@
+"""Frozen configurations: plain data that decides numbers. Imports no torch.
+
+A configuration holds only what changes results. Where something runs, how often it logs and how many workers
+decode is passed to the functions that need it and never stands here, so a hash of these values is the identity
+of an experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+
+class Extent(NamedTuple):
+    """A size over time, height and width: of a window, a patch, a shift or a token grid."""
+
+    time: int
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, value: Iterable[int]) -> Self:
+        """An extent from any three positive integers; raises ValueError otherwise."""
+        items = tuple(value)
+        if len(items) != 3 or any(isinstance(item, bool) or not isinstance(item, int) or item < 1 for item in items):
+            raise ValueError(f"expected three positive integers (time, height, width), got {items}")
+        return cls(*items)
+
+    @property
+    def volume(self) -> int:
+        """Number of cells."""
+        return self.time * self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.time}x{self.height}x{self.width}"
+
+
+class Attention(StrEnum):
+    """Designs of spatio-temporal attention, Table 4 of the paper."""
+
+    JOINT = "joint"
+    SPLIT = "split"
+    FACTORIZED = "factorized"
+
+
+class Shift(StrEnum):
+    """Which axes the windows of every second block are shifted along, Table 6 of the paper."""
+
+    FULL = "full"
+    SPATIAL = "spatial"
+    NONE = "none"
+
+
+class ClampedBias(StrEnum):
+    """How a window clamped in space looks its relative position bias up.
+
+    ``published`` is the slice of the published code, right only for windows clamped in time
+    (mmaction/models/backbones/swin_transformer.py of the published repository @db018fb8).
+    """
+
+    EXACT = "exact"
+    PUBLISHED = "published"
+
+
+class EmbeddingInit(StrEnum):
+    """How the image patch embedding becomes a video one, Table 8 of the paper."""
+
+    INFLATE = "inflate"
+    CENTER = "center"
+
+
+class BiasInit(StrEnum):
+    """How the 2D relative position bias becomes a 3D one, Table 9 of the paper."""
+
+    DUPLICATE = "duplicate"
+    CENTER = "center"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swin3DConfig:
+    """Video Swin Transformer (section 3.3): backbone, pooling and linear head."""
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    patch: Extent = Extent(2, 4, 4)
+    window: Extent = Extent(8, 7, 7)
+    attention: Attention = Attention.JOINT
+    shift: Shift = Shift.FULL
+    clamped_bias: ClampedBias = ClampedBias.EXACT
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.1
+    head_dropout: float = 0.5
+    num_classes: int = 400
+
+
+SWIN_T = Swin3DConfig(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
+SWIN_S = Swin3DConfig(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24))
+SWIN_B = Swin3DConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path=0.3)
+SWIN_L = Swin3DConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), drop_path=0.3)
+
+
+class Sampling(StrEnum):
+    """Which frames of a video make a clip.
+
+    ``dense``: ``length`` frames ``interval`` apart (Kinetics). ``uniform``: the video is cut into ``length`` equal
+    segments and gives one frame each (Something-Something v2); the interval plays no part.
+    """
+
+    DENSE = "dense"
+    UNIFORM = "uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """The frames of one clip, in training and in test alike (section 4.1)."""
+
+    length: int = 32
+    interval: int = 2
+    sampling: Sampling = Sampling.DENSE
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """A data set and how its training clips are cropped (released Kinetics configs @db018fb8)."""
+
+    dataset: str
+    clip: ClipConfig = ClipConfig()
+    short_side: int = 256
+    crop: int = 224
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a trained model is tested: views are ``clips`` in time times ``crops`` in space (section 4.1)."""
+
+    clips: int = 4
+    crops: int = 3
+    short_side: int = 224
+    crop: int = 224
+
+
+class ParameterGroups(StrEnum):
+    """Which learning rate and weight decay a parameter trains with.
+
+    ``published``: what the published code really did. mmcv 1.3 applies only the longest matching key, so bias
+    tables train at the full head rate without decay, and the backbone's norms are decayed. ``intended``: every
+    matching key applies, as in mmaction2 1.x.
+    """
+
+    PUBLISHED = "published"
+    INTENDED = "intended"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the forward pass; weights and optimiser states stay in fp32."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, linear warm-up, cosine to zero (section 4.1 and the released configs @db018fb8).
+
+    ``lr`` is the head's rate at the effective batch size ``batch_size``; the backbone's is ``lr * backbone_lr_ratio``.
+    """
+
+    lr: float = 1e-3
+    backbone_lr_ratio: float = 0.1
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    batch_size: int = 64
+    epochs: int = 30
+    warmup_epochs: float = 2.5
+    warmup_ratio: float = 0.1
+    parameter_groups: ParameterGroups = ParameterGroups.PUBLISHED
+    precision: Precision = Precision.FP32

@@ -1,0 +1,1 @@
+"""Videos in: clips, decoding, transforms, data sets."""

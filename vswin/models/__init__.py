@@ -1,0 +1,1 @@
+"""Video models: what the paper trains, and its baselines."""
