@@ -1,0 +1,192 @@
+"""Multi-head self-attention: plain, inside 3D windows, and along time."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ClampedBias, Extent
+from .windows import bias_rows, relative_position_index
+
+
+def windowed_attention(
+    qkv: Tensor, *, num_heads: int, scale: float, bias: Tensor | None, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """SoftMax(scale * QK^T + bias + mask) V inside each window (section 3.2).
+
+    Args:
+        qkv: [B, windows, tokens, 3C]; the channels are (query | key | value), each heads-major.
+        scale: factor of the scores, usually head_dim ** -0.5.
+        bias: [heads, tokens, tokens], the same in every window; or None.
+        mask: [windows, tokens, tokens], the same for every head and clip; or None.
+        dropout: probability that an attention weight is dropped.
+
+    Returns:
+        [B, windows, tokens, C].
+    """
+    windows = qkv.shape[1]
+    if mask is None:
+        query, key, value = rearrange(qkv, "b w n (three h d) -> three (b w) h n d", three=3, h=num_heads)
+        added = None if bias is None else bias[None].to(qkv.dtype)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)
+        return rearrange(out, "(b w) h n d -> b w n (h d)", w=windows)
+    # Windows become heads, so that one mask per window broadcasts over the batch instead of being copied for it.
+    query, key, value = rearrange(qkv, "b w n (three h d) -> three b (w h) n d", three=3, h=num_heads)
+    added = mask[:, None] if bias is None else mask[:, None] + bias
+    added = rearrange(added.expand(-1, num_heads, -1, -1), "w h n m -> 1 (w h) n m").to(qkv.dtype)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)
+    return rearrange(out, "b (w h) n d -> b w n (h d)", w=windows)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention among the tokens of each window; ``dim`` channels in and out.
+
+    Args:
+        num_heads: must divide ``dim``.
+        qkv_bias: whether the projection to queries, keys and values has a bias.
+        qk_scale: factor of the scores; None for head_dim ** -0.5.
+        attn_drop, proj_drop: dropout of attention weights and of the output.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(
+                f"expected a width divisible by its number of heads, got width {dim} and {num_heads} heads; "
+                "change embed_dim or num_heads"
+            )
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else qk_scale
+        self.attn_drop = attn_drop
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def attend(self, x: Tensor, *, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+        """[B, windows, tokens, C] -> the same, with ``bias`` and ``mask`` as in :func:`windowed_attention`."""
+        out = windowed_attention(
+            self.qkv(x),
+            num_heads=self.num_heads,
+            scale=self.scale,
+            bias=bias,
+            mask=mask,
+            dropout=self.attn_drop if self.training else 0.0,
+        )
+        return self.proj_drop(self.proj(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, tokens, C] -> [B, tokens, C]: every token attends to every other."""
+        return self.attend(x[:, None], bias=None, mask=None)[:, 0]
+
+
+class WindowAttention(SelfAttention):
+    """Attention inside 3D windows with a learned bias per relative position and head (section 3.2).
+
+    ``window`` sizes the bias table; a grid smaller than that is attended to in clamped windows, whose bias is
+    looked up as ``clamped_bias`` says. State-dict names and shapes are those of the published
+    ``WindowAttention3D`` @db018fb8, its index buffer included.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        window: Extent,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        clamped_bias: ClampedBias = ClampedBias.EXACT,
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            attn_drop=attn_drop,
+            proj_drop=proj_drop,
+        )
+        self.window = window
+        self.clamped_bias = clamped_bias
+        self.relative_position_bias_table = nn.Parameter(torch.empty(bias_rows(window), num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer("relative_position_index", relative_position_index(window))
+
+    def bias(self, window: Extent) -> Tensor:
+        """The bias of a window no larger than ``self.window``: [heads, tokens, tokens]."""
+        index = self.relative_position_index
+        if window != self.window:
+            if self.clamped_bias is ClampedBias.EXACT:
+                # A clamped window is a corner of the whole one, and offsets do not depend on where they are taken.
+                tokens = torch.arange(self.window.volume, device=index.device).reshape(self.window)
+                tokens = tokens[: window.time, : window.height, : window.width].flatten()
+                index = index[tokens][:, tokens]
+            else:
+                index = index[: window.volume, : window.volume]
+        return rearrange(self.relative_position_bias_table[index], "n m h -> h n m")
+
+    def forward(self, x: Tensor, window: Extent | None = None, mask: Tensor | None = None) -> Tensor:
+        """[B, windows, tokens, C] -> the same; ``window`` is that of the tokens, ``mask`` [windows, tokens, tokens]."""
+        return self.attend(x, bias=self.bias(window or self.window), mask=mask)
+
+
+class TemporalAttention(SelfAttention):
+    """Attention over all frames at one place, with a learned bias per temporal offset and head.
+
+    The table has ``2 * reach - 1`` rows; offsets beyond it share the row of the farthest one, so that any number
+    of frames is accepted (deviation 3 in :mod:`vswin.models.swin3d`).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        reach: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            attn_drop=attn_drop,
+            proj_drop=proj_drop,
+        )
+        self.reach = reach
+        self.relative_position_bias_table = nn.Parameter(torch.empty(2 * reach - 1, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def bias(self, frames: int) -> Tensor:
+        """The bias among ``frames`` frames: [heads, frames, frames]."""
+        frame = torch.arange(frames, device=self.relative_position_bias_table.device)
+        farthest = self.reach - 1
+        index = (frame[:, None] - frame).clamp(-farthest, farthest) + farthest
+        return rearrange(self.relative_position_bias_table[index], "n m h -> h n m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, H, W, C] -> [B, T, H, W, C]; tokens at different places do not see each other."""
+        _, frames, height, width, _ = x.shape
+        columns = rearrange(x, "b t h w c -> b (h w) t c")
+        out = self.attend(columns, bias=self.bias(frames), mask=None)
+        return rearrange(out, "b (h w) t c -> b t h w c", h=height, w=width)

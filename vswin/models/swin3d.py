@@ -1,0 +1,291 @@
+"""Video Swin Transformer: the published class, and the designs its paper compares but never released.
+
+Where the paper leaves something open, this is what was chosen. Parameters and FLOPs cannot decide between the
+alternatives (section 3.4 of the collected facts: each prints the same digits), so each choice is held by a test in
+``tests/test_swin3d_deviations.py`` that carries its number.
+
+1. *factorized*: the temporal attention has a norm of its own in front, like every other attention.
+2. *factorized*: the weighting parameter is one scalar per block, and stochastic depth drops the weighted branch.
+3. *factorized*, *split*: temporal attention sees all frames and has a learned bias per temporal offset, because
+   without any position the network could not tell a video from its frames in another order. The temporal window
+   says how many offsets have a bias of their own (2P-1); farther ones share that of the farthest.
+4. *split*: the two temporal layers stand between the last stage and the final norm, so that the head sees normed
+   features and the image model's norm keeps its place. They take the last stage's heads and the full drop-path rate.
+5. *factorized*, *split*: spatial attention uses the window's height and width, with one frame per window; its
+   shift along space follows ``shift``.
+6. ``center`` initialisation of the embedding puts the image kernel at frame floor(t / 2), ViViT's rule, unscaled.
+7. ``center`` initialisation of the bias table: -4.6 *replaces* the bias across frames.
+8. A window clamped in space looks up the bias of its true offsets; the published code looks up others
+   (``clamped_bias="published"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Self
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import Attention, ClampedBias, Extent, Shift
+from .blocks import BlockOptions, FactorizedBlock, SwinBlock, TemporalBlock
+from .patches import PatchEmbed3D, PatchMerging
+from .windows import fit_window, grid_of, padded_grid, shift_mask, window_shift
+
+# "adds two temporal transformer layers on top of the spatial-only Swin Transformer" (section 4.3)
+SPLIT_LAYERS = 2
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, every second one shifted, and the merging that leads to the next stage.
+
+    Args:
+        blocks: of one width.
+        window: size wanted; clamped to the grid in each forward pass.
+        shift: of every second block, likewise.
+        downsample: applied at the end; None in the last stage.
+    """
+
+    def __init__(
+        self, blocks: Sequence[SwinBlock], *, window: Extent, shift: Extent, downsample: PatchMerging | None
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.shift = shift
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, H, W, C] -> [B, T, ceil(H/2), ceil(W/2), 2C], or the same shape in the last stage."""
+        grid = grid_of(x)
+        window, shift = fit_window(grid, window=self.window, shift=self.shift)
+        mask = None
+        if len(self.blocks) > 1:
+            # Computed in each pass, once per stage: a cache would have to know sizes, device and dtype.
+            whole = padded_grid(grid, multiple=window)
+            mask = shift_mask(whole, window=window, shift=shift, device=x.device, dtype=x.dtype)
+        for block in self.blocks:
+            x = block(x, window=window, shift=shift, mask=mask)
+        return x if self.downsample is None else self.downsample(x)
+
+
+def build_stages(
+    embed_dim: int,
+    *,
+    depths: Sequence[int],
+    num_heads: Sequence[int],
+    window: Extent,
+    shift: Shift,
+    attention: Attention,
+    drop_path_rates: Sequence[float],
+    options: BlockOptions,
+) -> nn.ModuleList:
+    """The stages of a Swin Transformer: widths embed_dim, 2 embed_dim, ...; one drop-path rate per block.
+
+    Raises:
+        ValueError: ``depths`` and ``num_heads`` differ in length, or a width is not divisible by its heads.
+    """
+    if len(depths) != len(num_heads) or not depths:
+        raise ValueError(
+            f"expected one number of heads per stage, got depths {tuple(depths)} and num_heads {tuple(num_heads)}"
+        )
+    attended = window if attention is Attention.JOINT else Extent(1, window.height, window.width)
+    rates = iter(drop_path_rates)
+    stages = nn.ModuleList()
+    for number, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+        dim = embed_dim * 2**number
+        blocks: list[SwinBlock] = []
+        for index in range(depth):
+            shifted = index % 2 == 1
+            rate = next(rates)
+            if attention is Attention.FACTORIZED:
+                block: SwinBlock = FactorizedBlock(
+                    dim,
+                    num_heads=heads,
+                    window=attended,
+                    shifted=shifted,
+                    reach=window.time,
+                    drop_path=rate,
+                    options=options,
+                )
+            else:
+                block = SwinBlock(
+                    dim, num_heads=heads, window=attended, shifted=shifted, drop_path=rate, options=options
+                )
+            blocks.append(block)
+        last = number == len(depths) - 1
+        stages.append(
+            Stage(
+                blocks,
+                window=attended,
+                shift=window_shift(attended, shift),
+                downsample=None if last else PatchMerging(dim, norm_layer=options.norm_layer),
+            )
+        )
+    return stages
+
+
+def drop_path_schedule(rate: float, *, depth: int) -> tuple[float, ...]:
+    """Rates rising linearly from 0 in the first block to ``rate`` in the last."""
+    return tuple(rate * index / max(depth - 1, 1) for index in range(depth))
+
+
+def initialise_linear_layers(module: nn.Module) -> None:
+    """Truncated normal of standard deviation 0.02 and no bias; other layers keep PyTorch's initialisation."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class SwinTransformer3D(nn.Module):
+    """The backbone of Video Swin Transformer (Liu et al. 2021): clips in, feature map out.
+
+    Constructor arguments, their defaults and the state-dict names are those of the published class
+    (mmaction/models/backbones/swin_transformer.py @db018fb8). Its defaults are *not* the paper's models: those are
+    given by :func:`vswin.create_model`.
+
+    Args:
+        pretrained: path of a checkpoint to start from: an image model if ``pretrained2d``, else a video model.
+        pretrained2d: whether ``pretrained`` is an image model, to be inflated.
+        patch_size: frames, rows and columns that make one token.
+        in_chans: channels of a clip.
+        embed_dim: width of the first stage; each further one doubles it.
+        depths: blocks per stage.
+        num_heads: attention heads per stage; each must divide its stage's width.
+        window_size: tokens of a window along time, height and width.
+        mlp_ratio: hidden width of the MLPs, as a multiple of the stage's.
+        qkv_bias: whether queries, keys and values have a bias.
+        qk_scale: factor of the attention scores; None for head_dim ** -0.5.
+        drop_rate: dropout of tokens, of attention's output and in the MLPs.
+        attn_drop_rate: dropout of attention weights.
+        drop_path_rate: stochastic depth of the last block; earlier ones have less, the first none.
+        norm_layer: makes a norm of a given width.
+        patch_norm: whether tokens are normed right after the embedding. The paper's models do.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, n > 0 also the first n stages.
+        use_checkpoint: compute activations again in the backward pass instead of keeping them.
+        attention: design of spatio-temporal attention (Table 4).
+        shift: axes along which every second block's windows are shifted (Table 6).
+        clamped_bias: how a window clamped in space looks its bias up.
+
+    Raises:
+        ValueError: sizes that are not positive or do not fit together.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | PathLike[str] | None = None,
+        pretrained2d: bool = True,
+        patch_size: Sequence[int] = (4, 4, 4),
+        in_chans: int = 3,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: Sequence[int] = (2, 7, 7),
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
+        patch_norm: bool = False,
+        frozen_stages: int = -1,
+        use_checkpoint: bool = False,
+        *,
+        attention: Attention | str = Attention.JOINT,
+        shift: Shift | str = Shift.FULL,
+        clamped_bias: ClampedBias | str = ClampedBias.EXACT,
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(attention)
+        self.shift = Shift(shift)
+        self.patch = Extent.of(patch_size)
+        self.window = Extent.of(window_size)
+        self.in_chans = in_chans
+        self.embed_dim = embed_dim
+        self.num_features = embed_dim * 2 ** (len(depths) - 1)
+        self.frozen_stages = frozen_stages
+        options = BlockOptions(
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            norm_layer=norm_layer,
+            use_checkpoint=use_checkpoint,
+            clamped_bias=ClampedBias(clamped_bias),
+        )
+        self.patch_embed = PatchEmbed3D(
+            self.patch, in_chans=in_chans, embed_dim=embed_dim, norm_layer=norm_layer if patch_norm else None
+        )
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.layers = build_stages(
+            embed_dim,
+            depths=depths,
+            num_heads=num_heads,
+            window=self.window,
+            shift=self.shift,
+            attention=self.attention,
+            drop_path_rates=drop_path_schedule(drop_path_rate, depth=sum(depths)),
+            options=options,
+        )
+        self.temporal_layers = nn.ModuleList(
+            TemporalBlock(
+                self.num_features,
+                num_heads=num_heads[-1],
+                reach=self.window.time,
+                drop_path=drop_path_rate,
+                options=options,
+            )
+            for _ in range(SPLIT_LAYERS if self.attention is Attention.SPLIT else 0)
+        )
+        self.norm = norm_layer(self.num_features)
+        initialise_linear_layers(self)
+        if pretrained is not None:
+            self._start_from(pretrained, inflated=pretrained2d)
+        self._freeze()
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """A batch of clips to its feature map.
+
+        Args:
+            clips: [B, in_chans, T, H, W], floating point, normalised as in training; any T, H, W of at least 1.
+
+        Returns:
+            [B, C, T', H', W'] with C = embed_dim * 2 ** (stages - 1), T' = ceil(T / patch time), and H', W' the
+            patches of H and W halved (and rounded up) once per stage after the first.
+
+        Raises:
+            ValueError: another rank or number of channels.
+        """
+        if clips.ndim != 5 or clips.shape[1] != self.in_chans:
+            raise ValueError(
+                f"expected clips of shape [B, {self.in_chans}, T, H, W], got {list(clips.shape)}; "
+                "channels come second and time third"
+            )
+        x = self.pos_drop(self.patch_embed(clips))
+        for stage in self.layers:
+            x = stage(x)
+        for layer in self.temporal_layers:
+            x = layer(x)
+        return rearrange(self.norm(x), "b t h w c -> b c t h w")
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for frozen stages, which stay in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        frozen: list[nn.Module] = []
+        if self.frozen_stages >= 0:
+            frozen = [self.patch_embed, *self.layers[: self.frozen_stages]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def _start_from(self, path: str | PathLike[str], *, inflated: bool) -> None:
+        raise NotImplementedError
