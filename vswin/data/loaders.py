@@ -1,0 +1,36 @@
+"""From data sets to batches of tensors, in this process or in worker processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .datasets import TestViews, TrainClips
+from .sampler import TrainBatches
+
+
+def train_loader(clips: TrainClips, *, batches: TrainBatches, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches (float32 [B, C, T, H, W], int64 [B]) in the order of ``batches``, whatever the number of workers.
+
+    The global random state is not touched. With 0 workers the calling process decodes.
+    """
+    return DataLoader(clips, batch_sampler=batches, num_workers=workers, generator=_own_generator())  # type: ignore[arg-type]
+
+
+def view_loader(
+    views: TestViews, *, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches (float32 [B, V, C, T, H, W], int64 [B]) of every ``world_size``-th video from ``rank`` on, in order."""
+    return DataLoader(
+        views,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampler=range(rank, len(views), world_size),
+        num_workers=workers,
+        generator=_own_generator(),
+    )
+
+
+def _own_generator() -> torch.Generator:
+    # A loader draws a seed for its workers; ours use no such seed, and the draw must not disturb the caller's.
+    return torch.Generator()

@@ -1,0 +1,73 @@
+"""Transforms of whole clips: every frame of a clip is treated alike, with one random draw per clip.
+
+Clips are uint8 tensors [T, C, H, W] until ``normalise`` makes them float32 [C, T, H, W], what models take. Random
+choices come from an explicit numpy generator, never from global state.
+Source: the released configs @db018fb8 (section 4.1 of the paper).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .clips import Box, random_resized_crop, short_side_size
+
+# Of RGB values from 0 to 255: img_norm_cfg of the released configs @db018fb8.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+class Antialias(StrEnum):
+    """Whether shrinking averages over all pixels it covers. The published resize does not."""
+
+    OFF = "off"
+    ON = "on"
+
+
+def resize(clip: Tensor, *, height: int, width: int, antialias: Antialias = Antialias.OFF) -> Tensor:
+    """Bilinear resize of uint8 [T, C, H, W] to uint8 [T, C, height, width]."""
+    if clip.shape[-2:] == (height, width):
+        return clip
+    on = antialias is Antialias.ON
+    return F.interpolate(clip, size=(height, width), mode="bilinear", align_corners=False, antialias=on)
+
+
+def resize_short_side(clip: Tensor, *, short_side: int, antialias: Antialias = Antialias.OFF) -> Tensor:
+    """Bilinear resize of uint8 [T, C, H, W] to a shorter side of ``short_side`` pixels, its aspect kept."""
+    height, width = short_side_size(clip.shape[-2], clip.shape[-1], short_side=short_side)
+    return resize(clip, height=height, width=width, antialias=antialias)
+
+
+def cut(clip: Tensor, *, box: Box) -> Tensor:
+    """The pixels of ``box``: a view of [T, C, box.height, box.width]."""
+    return clip[..., box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def cut_random_resized(
+    clip: Tensor,
+    *,
+    crop: int,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    generator: np.random.Generator,
+    antialias: Antialias = Antialias.OFF,
+) -> Tensor:
+    """One random box of the clip, see ``clips.random_resized_crop``, resized to uint8 [T, C, crop, crop]."""
+    box = random_resized_crop(clip.shape[-2], clip.shape[-1], area=area, aspect=aspect, generator=generator)
+    return resize(cut(clip, box=box), height=crop, width=crop, antialias=antialias)
+
+
+def flip_randomly(clip: Tensor, *, probability: float, generator: np.random.Generator) -> Tensor:
+    """The clip mirrored left to right with ``probability``; one number is drawn whatever it is."""
+    return clip.flip(-1) if generator.random() < probability else clip
+
+
+def normalise(clip: Tensor) -> Tensor:
+    """uint8 [T, C, H, W] with values 0 to 255 to float32 [C, T, H, W] of the published mean and deviation."""
+    mean = torch.tensor(MEAN).view(3, 1, 1, 1)
+    std = torch.tensor(STD).view(3, 1, 1, 1)
+    return clip.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
