@@ -196,12 +196,116 @@ class InitConfig:
 # Swin-L at 384 pixels: the paper's text never gives its window; 200.0 M parameters and 2107 GFLOPs fit 8x12x12 only.
 SWIN_L_384 = replace(SWIN_L, window=Extent(8, 12, 12))
 
-ModelConfig = Swin3DConfig
 
+@dataclass(frozen=True, kw_only=True)
+class Swin2DConfig:
+    """Swin Transformer for images (Liu et al. 2021a), the source of inflation. ``patch`` and ``window`` are square.
+
+    Drop path rates: configs/swin of github.com/microsoft/Swin-Transformer @f82860bf (L: its ImageNet-22K config).
+    """
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    patch: int = 4
+    window: int = 7
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.2
+    num_classes: int = 1000
+
+
+SWIN2D_T = Swin2DConfig(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
+SWIN2D_S = Swin2DConfig(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path=0.3)
+SWIN2D_B = Swin2DConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), drop_path=0.5)
+SWIN2D_L = Swin2DConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48))
+
+
+class SpaceTime(StrEnum):
+    """Designs of TimeSformer's attention (Table 1 of its paper)."""
+
+    SPACE = "space"
+    JOINT = "joint"
+    DIVIDED = "divided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSformerConfig:
+    """TimeSformer (Bertasius et al. 2021) on ``frames`` frames of ``image_size`` x ``image_size`` pixels."""
+
+    attention: SpaceTime
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    patch: int = 16
+    frames: int = 8
+    image_size: int = 224
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.1
+    num_classes: int = 400
+
+
+TIMESFORMER_SPACE = TimeSformerConfig(attention=SpaceTime.SPACE)
+TIMESFORMER_JOINT = TimeSformerConfig(attention=SpaceTime.JOINT)
+TIMESFORMER_DIVIDED = TimeSformerConfig(attention=SpaceTime.DIVIDED)
+TIMESFORMER_HR = replace(TIMESFORMER_DIVIDED, frames=16, image_size=448)
+TIMESFORMER_L = replace(TIMESFORMER_DIVIDED, frames=96)
+
+
+class FeedForward(StrEnum):
+    """Non-linearity of Perceiver's MLPs: ``geglu`` doubles the first layer, whose one half gates the other."""
+
+    GEGLU = "geglu"
+    GELU = "gelu"
+
+
+class WeightSharing(StrEnum):
+    """Whether Perceiver's repetitions have weights of their own, or share those of the second one."""
+
+    NONE = "none"
+    AFTER_FIRST = "after_first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceiverConfig:
+    """Perceiver (Jaegle et al. 2021) on video. The defaults are the README example of
+    github.com/lucidrains/perceiver-pytorch @96097c6a; the Perceiver paper reports no result on Kinetics.
+
+    ``depth`` times: latents attend to the clip, then ``self_per_cross`` times to one another.
+    """
+
+    depth: int = 6
+    num_latents: int = 256
+    latent_dim: int = 512
+    self_per_cross: int = 2
+    cross_heads: int = 1
+    cross_head_dim: int = 64
+    latent_heads: int = 8
+    latent_head_dim: int = 64
+    frequency_bands: int = 6
+    max_frequency: float = 10.0
+    mlp_ratio: float = 4.0
+    feed_forward: FeedForward = FeedForward.GEGLU
+    weight_sharing: WeightSharing = WeightSharing.NONE
+    num_classes: int = 400
+
+
+PERCEIVER = PerceiverConfig()
+
+ModelConfig = Swin3DConfig | Swin2DConfig | TimeSformerConfig | PerceiverConfig
+
+# The names of vswin.create_model.
 MODELS: Mapping[str, ModelConfig] = {
     "swin_t": SWIN_T,
     "swin_s": SWIN_S,
     "swin_b": SWIN_B,
     "swin_l": SWIN_L,
     "swin_l_384": SWIN_L_384,
+    "swin2d_t": SWIN2D_T,
+    "swin2d_s": SWIN2D_S,
+    "swin2d_b": SWIN2D_B,
+    "swin2d_l": SWIN2D_L,
+    "timesformer_space": TIMESFORMER_SPACE,
+    "timesformer_joint": TIMESFORMER_JOINT,
+    "timesformer_divided": TIMESFORMER_DIVIDED,
+    "perceiver": PERCEIVER,
 }

@@ -10,9 +10,20 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from ..config import MODELS, Extent, ModelConfig, Swin3DConfig
+from ..config import (
+    MODELS,
+    Extent,
+    ModelConfig,
+    PerceiverConfig,
+    Swin2DConfig,
+    Swin3DConfig,
+    TimeSformerConfig,
+)
 from .classifier import ClassificationHead, VideoClassifier
+from .perceiver import Perceiver
+from .swin2d import SwinTransformer2D
 from .swin3d import SwinTransformer3D
+from .timesformer import TimeSformer
 
 
 def list_models() -> list[str]:
@@ -73,6 +84,50 @@ def build(config: ModelConfig, *, activation_checkpointing: bool = False) -> nn.
                 backbone.num_features, num_classes=config.num_classes, dropout=config.head_dropout
             )
             return VideoClassifier(backbone, head)
+        case Swin2DConfig():
+            return SwinTransformer2D(
+                config.embed_dim,
+                depths=config.depths,
+                num_heads=config.num_heads,
+                patch=config.patch,
+                window=config.window,
+                mlp_ratio=config.mlp_ratio,
+                drop_path=config.drop_path,
+                num_classes=config.num_classes,
+                use_checkpoint=activation_checkpointing,
+            )
+        case TimeSformerConfig():
+            return TimeSformer(
+                config.attention,
+                embed_dim=config.embed_dim,
+                depth=config.depth,
+                num_heads=config.num_heads,
+                mlp_ratio=config.mlp_ratio,
+                patch=config.patch,
+                frames=config.frames,
+                image_size=config.image_size,
+                drop_path=config.drop_path,
+                num_classes=config.num_classes,
+                use_checkpoint=activation_checkpointing,
+            )
+        case PerceiverConfig():
+            return Perceiver(
+                config.num_latents,
+                latent_dim=config.latent_dim,
+                depth=config.depth,
+                self_per_cross=config.self_per_cross,
+                cross_heads=config.cross_heads,
+                cross_head_dim=config.cross_head_dim,
+                latent_heads=config.latent_heads,
+                latent_head_dim=config.latent_head_dim,
+                frequency_bands=config.frequency_bands,
+                max_frequency=config.max_frequency,
+                mlp_ratio=config.mlp_ratio,
+                feed_forward=config.feed_forward,
+                weight_sharing=config.weight_sharing,
+                num_classes=config.num_classes,
+                use_checkpoint=activation_checkpointing,
+            )
 
 
 def coerce_fields(config: type[ModelConfig], values: Mapping[str, Any]) -> dict[str, Any]:

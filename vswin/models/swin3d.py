@@ -288,4 +288,11 @@ class SwinTransformer3D(nn.Module):
             module.requires_grad_(False)
 
     def _start_from(self, path: str | PathLike[str], *, inflated: bool) -> None:
-        raise NotImplementedError
+        # Imported here because both modules know this class.
+        from .checkpoints import load_checkpoint, read_checkpoint
+        from .inflate import inflate
+
+        if inflated:
+            inflate(read_checkpoint(path), self)
+        else:
+            load_checkpoint(self, path)
