@@ -1,0 +1,188 @@
+"""The loop resumes to the bit, checkpoints are whole or absent, evaluation averages views."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vswin.config import OptimConfig, Precision
+from vswin.models import create_model
+from vswin.training import checkpoint
+from vswin.training.evaluate import Predictions, evaluate
+from vswin.training.optim import build_optimizer
+from vswin.training.train import End, NonFiniteLossError, Outcome, train
+
+CPU = torch.device("cpu")
+CONFIG = OptimConfig(lr=1e-2, batch_size=2, epochs=3, warmup_epochs=1.0)
+STEPS_PER_EPOCH = 4
+TOTAL = CONFIG.epochs * STEPS_PER_EPOCH
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    # stochastic depth and dropout on: their random numbers have to survive a resume
+    return create_model(
+        "swin_t",
+        num_classes=3,
+        embed_dim=8,
+        depths=(2,),
+        num_heads=(2,),
+        window=(2, 4, 4),
+        drop_path=0.5,
+        head_dropout=0.5,
+    )
+
+
+def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for index in range(step, TOTAL):
+        generator = torch.Generator().manual_seed(index)
+        yield torch.randn(2, 3, 4, 16, 16, generator=generator), torch.randint(3, (2,), generator=generator)
+
+
+class Attempt:
+    """Trains in ``directory``, asked to stop after ``stop_at`` steps."""
+
+    def __init__(self, directory: Path, *, stop_at: int | None = None, checkpoint_seconds: float = 1e9) -> None:
+        self.losses: dict[int, float] = {}
+        self.warnings: list[str] = []
+        self.model = small_model()
+        self.outcome: Outcome = train(
+            self.model,
+            batches,
+            config=CONFIG,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            seed=7,
+            directory=directory,
+            device=CPU,
+            log=self._log,
+            warn=self.warnings.append,
+            should_stop=lambda: len(self.losses) == stop_at,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+
+    def _log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.losses[step] = metrics["train/loss"]
+
+    @property
+    def digest(self) -> str:
+        content = hashlib.sha256()
+        for value in self.model.state_dict().values():
+            content.update(value.numpy().tobytes())
+        return content.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
+    return Attempt(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_undisturbed_run_takes_every_step(undisturbed: Attempt) -> None:
+    assert undisturbed.outcome == Outcome(End.FINISHED, TOTAL)
+    assert list(undisturbed.losses) == list(range(1, TOTAL + 1))
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7, TOTAL - 1])
+def test_resume_is_equal_to_the_bit(stop_at: int, undisturbed: Attempt, tmp_path: Path) -> None:
+    first = Attempt(tmp_path, stop_at=stop_at)
+    assert first.outcome == Outcome(End.STOPPED, stop_at)
+    second = Attempt(tmp_path)
+    assert {**first.losses, **second.losses} == undisturbed.losses
+    assert list(second.losses) == list(range(stop_at + 1, TOTAL + 1))
+    assert second.digest == undisturbed.digest
+
+
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(undisturbed: Attempt, tmp_path: Path) -> None:
+    Attempt(tmp_path, stop_at=5, checkpoint_seconds=0)
+    older, newest = checkpoint.available(tmp_path)
+    assert (older.name, newest.name) == ("step-00000004.safetensors", "step-00000005.safetensors")
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1
+    newest.write_bytes(content)
+    second = Attempt(tmp_path)
+    assert ["step-00000005" in warning and "going on from step 4" in warning for warning in second.warnings] == [True]
+    assert second.digest == undisturbed.digest
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_truncated_checkpoint_is_refused(keep: int, tmp_path: Path) -> None:
+    Attempt(tmp_path, stop_at=1)
+    [only] = checkpoint.available(tmp_path)
+    only.write_bytes(only.read_bytes()[:keep])
+    model = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(checkpoint.CheckpointError, match="no usable checkpoint"):
+        checkpoint.load_newest(tmp_path, model=model, optimizer=build_optimizer(model, CONFIG))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    Attempt(tmp_path, stop_at=1)
+    other = create_model("swin_t", num_classes=4, embed_dim=8, depths=(2,), num_heads=(2,), window=(2, 4, 4))
+    with pytest.raises(checkpoint.CheckpointError, match=r"belongs to another model: 2 entries differ, first cls_head"):
+        checkpoint.load_newest(tmp_path, model=other, optimizer=build_optimizer(other, CONFIG))
+
+
+def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Attempt(tmp_path, stop_at=1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device; the checkpoints before it"):
+        Attempt(tmp_path, stop_at=1)
+    assert [path.name for path in checkpoint.available(tmp_path)] == ["step-00000001.safetensors"]
+    assert list(tmp_path.iterdir()) == checkpoint.available(tmp_path)
+
+
+def test_infinite_loss_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
+    model = small_model()
+
+    def poisoned(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        good = list(itertools.islice(batches(0), 2))
+        yield from good
+        yield torch.full_like(good[0][0], torch.nan), good[0][1]
+
+    with pytest.raises(NonFiniteLossError, match="loss is nan at step 3"):
+        train(
+            model,
+            poisoned,
+            config=CONFIG,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            seed=7,
+            directory=tmp_path,
+            device=CPU,
+            log=lambda step, metrics: None,
+            warn=lambda message: None,
+        )
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_scores_are_softmax_averaged_over_views() -> None:
+    model = small_model().eval()
+    views = torch.randn(5, 3, 3, 4, 16, 16)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    with torch.no_grad():
+        expected = torch.stack([model(video).softmax(dim=-1).mean(dim=0) for video in views]).numpy()
+    told = []
+    for chunk in (1, 2, 6):
+        loader = [(views[:2], labels[:2]), (views[2:], labels[2:])]
+        predictions = evaluate(
+            model, loader, precision=Precision.FP32, device=CPU, views_at_once=chunk, on_videos=told.append
+        )
+        np.testing.assert_allclose(predictions.scores, expected, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(predictions.labels, labels.numpy())
+    assert told == [2, 3] * 3
+
+
+def test_top_k_counts_ties_as_wrong() -> None:
+    scores = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [1 / 3, 1 / 3, 1 / 3]], dtype=np.float32)
+    predictions = Predictions(scores, np.array([0, 0, 1, 2]))
+    assert predictions.top(1) == 25.0
+    assert predictions.top(2) == 50.0
+    assert predictions.top(3) == 100.0

@@ -1,0 +1,92 @@
+"""Parameter groups, AdamW and the learning-rate schedule of the published recipes.
+
+Source: section 4.1 of the paper; the released configs and mmcv 1.3 as the published repository @db018fb8 used them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vswin.config import OptimConfig, ParameterGroups
+
+# Everything outside the head. The published recipes match on this prefix.
+_BACKBONE = "backbone."
+# Named by the published configs as free of weight decay. A name is matched anywhere in a parameter's name.
+_NO_DECAY = ("absolute_pos_embed", "relative_position_bias_table", "norm")
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Factors on the learning rate and the weight decay of one parameter."""
+
+    lr: float
+    weight_decay: float
+
+
+def multipliers(name: str, *, backbone_lr_ratio: float, policy: ParameterGroups) -> Multipliers:
+    """What the parameter ``name`` trains with, relative to the head.
+
+    Under ``published`` only the longest matching key counts: a bias table matches
+    ``relative_position_bias_table``, which says nothing of the learning rate, so it trains at the head's; a backbone
+    norm matches ``backbone``, which is longer than ``norm``, so it is decayed.
+    """
+    rules = {key: Multipliers(lr=1.0, weight_decay=0.0) for key in _NO_DECAY}
+    rules["backbone"] = Multipliers(lr=backbone_lr_ratio, weight_decay=1.0)
+    matching = {key: rule for key, rule in rules.items() if key in name}
+    if policy is ParameterGroups.PUBLISHED:
+        # mmcv sorts alphabetically, then by length: ties go to the alphabetically first.
+        for key in sorted(sorted(matching), key=len, reverse=True):
+            return matching[key]
+        return Multipliers(lr=1.0, weight_decay=1.0)
+    return Multipliers(
+        lr=math.prod(rule.lr for rule in matching.values()),
+        weight_decay=math.prod(rule.weight_decay for rule in matching.values()),
+    )
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW with one group per distinct (lr, weight decay), each carrying ``base_lr`` and its parameters' ``names``."""
+    groups: dict[Multipliers, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = multipliers(name, backbone_lr_ratio=config.backbone_lr_ratio, policy=config.parameter_groups)
+            groups.setdefault(key, []).append((name, parameter))
+    return torch.optim.AdamW(
+        [
+            {
+                "params": [parameter for _, parameter in members],
+                "names": [name for name, _ in members],
+                "lr": config.lr * key.lr,
+                "base_lr": config.lr * key.lr,
+                "weight_decay": config.weight_decay * key.weight_decay,
+            }
+            for key, members in groups.items()
+        ],
+        betas=config.betas,
+    )
+
+
+def lr_factor(step: int, *, steps_per_epoch: int, config: OptimConfig) -> float:
+    """Factor on every base learning rate at ``step`` (0 is the first).
+
+    The cosine is constant inside an epoch, as published; the linear warm-up multiplies it step by step.
+    """
+    epoch = step // steps_per_epoch
+    cosine = 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    if step >= warmup_steps:
+        return cosine
+    return cosine * (1 - (1 - step / warmup_steps) * (1 - config.warmup_ratio))
+
+
+def set_lr(groups: Iterable[dict[str, object]], factor: float) -> None:
+    """Set every group's learning rate to its base times ``factor``."""
+    for group in groups:
+        base = group["base_lr"]
+        assert isinstance(base, float)
+        group["lr"] = base * factor
