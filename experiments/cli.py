@@ -1,0 +1,276 @@
+"""The command line. Exit codes: 0 done, 1 something failed, 2 bad usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from . import display, folders
+from .plan import Action, Step, plan
+from .profiles import PROFILES
+from .recipe import Scale
+from .registry import (
+    Experiment,
+    Table,
+    UnknownNameError,
+    experiments,
+    find_experiment,
+    find_table,
+    find_variant,
+    tables,
+)
+from .runs import RunDirectory, State, existing, locked
+
+if TYPE_CHECKING:
+    from .tracking import Mirror
+
+app = typer.Typer(
+    name="vswin",
+    help="Reproducibility and ablation suite for Video Swin Transformer (Liu et al. 2021).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+console = Console(highlight=False)
+
+ScaleOption = Annotated[Scale, typer.Option(help="Size of the experiments; tiny is for tests.")]
+SeedsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Seeds per variant: 0 to N-1.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as table4; default: all.")]
+VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Every table and its variants."""
+    if as_json:
+        display.print_json(
+            {
+                table.id: {"caption": table.caption, "variants": [variant.id for variant in table.variants]}
+                for table in tables().values()
+            }
+        )
+    else:
+        display.show_tables(console)
+
+
+@app.command()
+def show(variant: VariantArgument, scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+    """One variant: the paper's numbers, the difference to the baseline, the whole recipe, how to run it."""
+    found = find_variant(variant)
+    if as_json:
+        display.print_json(display.variant_json(found, scale))
+    else:
+        display.show_variant(console, found, scale)
+
+
+@app.command()
+def run(
+    variant: VariantArgument,
+    seed: Annotated[int, typer.Option(min=0, help="Decides weights, order of data and random choices.")] = 0,
+    scale: ScaleOption = Scale.MINI,
+) -> None:
+    """Train and test one variant in this process; goes on where an earlier attempt stopped."""
+    from .job import run_one
+    from .progress import RunProgress, describe
+    from .record import load
+    from .tracking import Mirror
+
+    experiment = find_experiment(scale, find_variant(variant))
+    [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
+    if step.action in (Action.RUNNING, Action.PENDING):
+        _fail(f"{describe(step)} is {step.action}: {step.why}")
+    if step.action.needs_work:
+        _check_ready([step])
+        mirror = Mirror()
+        try:
+            with RunProgress(console, step) as progress:
+                run_one(scale, experiment.name, experiment.recipe.signature, seed, on_step=progress.step)
+        finally:
+            mirror.attempt(step.run, experiment)
+            _report(mirror)
+    result = load(step.run.result)
+    console.print(f"{describe(step)}: top-1 {result.top1:.1f}, top-5 {result.top5:.1f} on {result.videos} videos")
+    console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)
+
+
+@app.command()
+def launch(
+    table: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Such as table4 table6.")],
+    scale: ScaleOption = Scale.MINI,
+    seeds: SeedsOption = 3,
+    on: Annotated[str, typer.Option(metavar="PROFILE", help="Where; 'local' is this machine.")] = "local",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every variant of some tables once per seed. What is done is not done again."""
+    chosen = _chosen(scale, table)
+    if on not in PROFILES:
+        raise UnknownNameError("profile", on, PROFILES)
+    if dry_run:
+        _show_plan(_plan(chosen, seeds), title="would do", as_json=as_json)
+        return
+
+    from .launch import launch_local, places
+    from .progress import LaunchProgress
+    from .tracking import Mirror, experiment_name
+
+    lock = folders.runs() / scale / ".launch.lock"
+    with locked(lock, on_wait=lambda: console.print("waiting for another launch of this scale to end")):
+        steps = _plan(chosen, seeds)
+        todo = [step for step in steps if step.action is not Action.DONE]
+        if not todo:
+            console.print(f"nothing to do: all {len(steps)} runs are done")
+            return
+        _check_ready(todo)
+        mirror = Mirror()
+        mirror.prepare(scale)
+        jobs = jobs or places()
+        console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
+        failed = 0
+        with LaunchProgress(console, total=len(todo)) as progress:
+
+            def poll(active: list[Step]) -> None:
+                progress.poll(active)
+                mirror.follow((step.run, step.experiment) for step in active)
+
+            for end in launch_local(todo, jobs=jobs, on_start=progress.started, on_poll=poll):
+                progress.ended(end)
+                mirror.attempt(end.step.run, end.step.experiment)
+                failed += end.state is not State.DONE
+    _report(mirror)
+    console.print(f"{len(todo) - failed} finished, {failed} did not; in MLflow as {experiment_name(scale)} (vswin ui)")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    table: SomeTables = None, scale: ScaleOption = Scale.MINI, seeds: SeedsOption = 3, as_json: JsonOption = False
+) -> None:
+    """What has run, what is running, and what a launch would do next."""
+    _show_plan(_plan(_chosen(scale, table), seeds), title=f"scale {scale}, {seeds} seeds", as_json=as_json)
+
+
+@app.command()
+def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+    """Turn finished runs into records under the results folder, and bring MLflow up to date."""
+    from .collect import collect as collect_records
+
+    if scale is Scale.TINY:
+        _fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
+    written = list(collect_records(existing(experiments(scale))))
+    sync(scale)
+    if as_json:
+        display.print_json([str(path) for path in written])
+    else:
+        where = display.relative(written[0].parent) if written else display.relative(folders.results())
+        console.print(f"{len(written)} records in {where}", soft_wrap=True)
+
+
+@app.command()
+def sync(scale: ScaleOption = Scale.MINI) -> None:
+    """Bring MLflow up to date with what the runs have written."""
+    from .tracking import Mirror
+
+    mirror = Mirror()
+    for experiment in experiments(scale):
+        for found in existing([experiment]):
+            mirror.push(found, experiment)
+
+
+@app.command("tables")
+def tables_(table: SomeTables = None, scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+    """The paper's tables beside what was measured; also written as Markdown, CSV and HTML to the results folder."""
+    from .collect import load_records
+    from .tables import cells, legend, write
+
+    chosen = _tables(table)
+    records = load_records(scale)
+    files = write(chosen, scale, records)
+    if as_json:
+        display.print_json({item.id: cells(item, scale, records).to_dict("records") for item in chosen})
+        return
+    for item in chosen:
+        display.show_table(console, item, cells(item, scale, records), legend(item, scale))
+    console.print(f"written to {display.relative(files[0].parent)} as .md, .csv and .html", soft_wrap=True)
+
+
+@app.command()
+def ui(
+    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Open this table's rows.")] = None,
+    scale: ScaleOption = Scale.MINI,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The next free one is taken.")] = 5000,
+) -> None:
+    """Start the MLflow UI on this machine only, and print its address."""
+    from .ui import serve
+
+    serve(console, scale=scale, table=find_table(table) if table else None, port=port)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """What this machine has, and what is missing for which journey."""
+    from .doctor import findings
+
+    found = findings()
+    if as_json:
+        display.print_json([vars(item) for item in found])
+    else:
+        display.show_findings(console, found)
+
+
+def main() -> None:
+    """The ``vswin`` command."""
+    try:
+        app()
+    except UnknownNameError as error:
+        _fail(str(error), code=2)
+
+
+def _tables(names: Iterable[str] | None) -> list[Table]:
+    return [find_table(name) for name in names] if names else list(tables().values())
+
+
+def _chosen(scale: Scale, names: Iterable[str] | None) -> list[Experiment]:
+    return experiments(scale, _tables(names))
+
+
+def _plan(chosen: list[Experiment], seeds: int) -> list[Step]:
+    return plan(chosen, seeds=range(seeds), state=RunDirectory.state)
+
+
+def _show_plan(steps: list[Step], *, title: str, as_json: bool) -> None:
+    if as_json:
+        display.print_json([display.step_json(step) for step in steps])
+    else:
+        display.show_plan(console, steps, title=title)
+
+
+def _check_ready(steps: list[Step]) -> None:
+    from vswin.data.annotations import DataError
+
+    from .job import check_ready
+
+    try:
+        check_ready([step.experiment for step in steps])
+    except DataError as error:
+        _fail(str(error))
+
+
+def _report(mirror: Mirror) -> None:
+    if mirror.failure:
+        console.print(f"[yellow]MLflow could not be told everything[/] ({mirror.failure})\nnothing is lost: vswin sync")
+
+
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    print(f"vswin: {message}", file=sys.stderr)
+    raise SystemExit(code)

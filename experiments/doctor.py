@@ -1,0 +1,97 @@
+"""What this machine has, and what is missing for which journey."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+import psutil
+
+from . import folders
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: whether it is there, what was found, which journey needs it."""
+
+    name: str
+    ok: bool
+    detail: str
+    journey: str
+
+
+def findings() -> list[Finding]:
+    """Look at everything, in the order a new user needs it."""
+    return [_torch(), _cuda(), _decoder(), _processor(), _memory(), _disk(), _data(), _slurm(), _tracking(), _git()]
+
+
+def _torch() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("torch", False, "not installed; see README, 'Try it'", "everything")
+    return Finding("torch", True, importlib.metadata.version("torch"), "everything")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("CUDA", False, "no usable GPU; scale mini runs without one", "scale paper")
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return Finding("CUDA", True, f"{torch.version.cuda}: {names}", "scale paper")
+
+
+def _decoder() -> Finding:
+    try:
+        import av
+    except ImportError as error:
+        return Finding("PyAV", False, f"{error}; pip install av", "any data set")
+    has_h264 = "h264" in av.codecs_available
+    return Finding("PyAV", has_h264, f"{av.__version__}, H.264 {'decoded' if has_h264 else 'missing'}", "any data set")
+
+
+def _processor() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    return Finding("processor", True, f"{cores} cores for this process: as many mini runs at once", "scale mini")
+
+
+def _memory() -> Finding:
+    free = psutil.virtual_memory().available / 2**30
+    return Finding("memory", free > 2, f"{free:.1f} GiB available, about 1 GiB a mini run", "scale mini")
+
+
+def _disk() -> Finding:
+    place = folders.runs()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    return Finding("disk", free > 1, f"{free:.0f} GiB free under the runs folder", "everything")
+
+
+def _data() -> Finding:
+    folder = folders.data()
+    found = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("classes.txt"))
+    detail = ", ".join(found) if found else f"none under {folder}; vswin data generate makes the miniature's"
+    return Finding("data sets", bool(found), detail, "any run")
+
+
+def _slurm() -> Finding:
+    if shutil.which("sinfo") is None:
+        return Finding("Slurm", False, "no sinfo on PATH; --on local works without", "a cluster")
+    answer = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20, check=False)
+    return Finding("Slurm", answer.returncode == 0, (answer.stdout or answer.stderr).strip(), "a cluster")
+
+
+def _tracking() -> Finding:
+    uri = folders.tracking_uri()
+    return Finding("MLflow", True, f"{importlib.metadata.version('mlflow')}, writes to {uri}", "comparing runs")
+
+
+def _git() -> Finding:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    ok = commit.returncode == 0
+    detail = f"this clone is at {commit.stdout.strip()}" if ok else "not in a git clone"
+    return Finding("git", ok, detail, "provenance of records")

@@ -1,0 +1,26 @@
+"""Where things lie: four folders, each moved by one environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def runs() -> Path:
+    """What runs leave behind: ``$VSWIN_RUNS``, default ``runs``."""
+    return Path(os.environ.get("VSWIN_RUNS", "runs")).absolute()
+
+
+def results() -> Path:
+    """Records and generated tables: ``$VSWIN_RESULTS``, default ``results``."""
+    return Path(os.environ.get("VSWIN_RESULTS", "results")).absolute()
+
+
+def data() -> Path:
+    """Data sets and image weights: ``$VSWIN_DATA``, default ``data``."""
+    return Path(os.environ.get("VSWIN_DATA", "data")).absolute()
+
+
+def tracking_uri() -> str:
+    """MLflow's own ``$MLFLOW_TRACKING_URI``, default a SQLite file under the runs folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs() / 'mlflow.db'}"

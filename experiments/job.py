@@ -1,0 +1,210 @@
+"""What a job does: plain functions that turn (scale, variant, signature, seed) into a finished run directory.
+
+Importing this module imports no torch, so the launcher can name these functions cheaply.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from . import folders, provenance
+from .journal import Journal, read
+from .recipe import Recipe, Scale, to_dict
+from .record import SCHEMA, Kind, Provenance, Record, dump
+from .registry import Experiment, find_experiment, find_variant
+from .runs import Ownership, RunDirectory, write_json, write_text
+from .signals import Stop, stop_signals
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+_CHECKPOINT_SECONDS = 60.0
+_VIDEOS_AT_ONCE = 32
+
+
+class SignatureError(RuntimeError):
+    """The code of a job derives another recipe than the launcher did."""
+
+
+class StopRequested(SystemExit):
+    """The run was asked to stop and has saved its state; it can be resumed."""
+
+
+def work(runs: list[tuple[str, str, str, int]]) -> None:
+    """Train and test each of ``runs`` (scale, variant, signature, seed), one after another: the body of a job."""
+    for scale, variant, signature, seed in runs:
+        run_one(Scale(scale), variant, signature, seed)
+
+
+def run_one(
+    scale: Scale, variant: str, signature: str, seed: int, *, on_step: OnStep = lambda step, metrics: None
+) -> None:
+    """Train and test one run, from its newest checkpoint if there is one. Leaves ``result.json`` or ``error.txt``.
+
+    Raises SignatureError if ``variant`` is not what the launcher meant, StopRequested after a stop signal, and
+    whatever went wrong.
+    """
+    run = RunDirectory(scale, signature, seed)
+    clock = _Clock.of(run)
+    owner = Ownership(run)
+    try:
+        recipe = find_experiment(scale, find_variant(variant)).recipe
+        if recipe.signature != signature:
+            raise SignatureError(
+                f"{variant} at scale {scale} is {recipe.signature} here, but {signature} was launched: "
+                "the code changed in between; launch again"
+            )
+        with stop_signals() as stop:
+            _train_and_test(run, recipe, owner, clock=clock, stop=stop, on_step=on_step)
+    except Exception:
+        owner.check()
+        write_text(run.error, traceback.format_exc())
+        raise
+
+
+def check_ready(experiments: Collection[Experiment]) -> None:
+    """See that the data ``experiments`` read is there before any job starts; raises vswin.data's DataError if not."""
+    from vswin.data.annotations import Split, VideoList
+
+    for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
+        for split in Split:
+            _ = VideoList.of_split(folders.data(), dataset=dataset, split=split).fingerprint
+
+
+def _train_and_test(
+    run: RunDirectory, recipe: Recipe, owner: Ownership, *, clock: _Clock, stop: Stop, on_step: OnStep
+) -> None:
+    import numpy as np
+    import torch
+
+    from vswin.data.annotations import Split, VideoList
+    from vswin.data.datasets import TestViews, TrainClips
+    from vswin.data.loaders import train_loader, view_loader
+    from vswin.data.sampler import TrainBatches
+    from vswin.models import build, count_cost
+    from vswin.training.evaluate import evaluate
+    from vswin.training.train import End, train
+
+    # ------------------------------------------------------------------ where
+    miniature = run.scale is not Scale.PAPER
+    device = torch.device("cuda" if torch.cuda.is_available() and not miniature else "cpu")
+    if miniature:
+        # one thread: as many runs at once as there are cores, and the same bits on any number of cores
+        torch.set_num_threads(1)
+    write_json(run.recipe, to_dict(recipe))
+
+    # ------------------------------------------------------------------ what
+    torch.manual_seed(run.seed)
+    model = build(recipe.model)
+    videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
+    clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=miniature)
+    batches = TrainBatches(
+        num_videos=len(clips), batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs, seed=run.seed
+    )
+
+    with Journal(run.journal, check_owner=owner.check) as journal:
+
+        def log(step: int, metrics: Mapping[str, float]) -> None:
+            metrics = {**metrics, **clock.metrics()}
+            journal.write(step, metrics)
+            on_step(step, metrics)
+
+        # -------------------------------------------------------------- train
+        outcome = train(
+            model,
+            lambda step: train_loader(clips, batches=batches.starting_at(step)),
+            config=recipe.optim,
+            steps_per_epoch=batches.steps_per_epoch,
+            seed=run.seed,
+            directory=run.checkpoints,
+            device=device,
+            log=log,
+            warn=lambda message: print(f"warning: {message}", flush=True),
+            should_stop=lambda: stop.requested,
+            checkpoint_seconds=_CHECKPOINT_SECONDS,
+        )
+        if outcome.end is End.STOPPED:
+            journal.close()
+            stop.hand_over()
+            raise StopRequested(f"stopped at step {outcome.step} of {len(batches)}; saved")
+
+        # -------------------------------------------------------------- test
+        views = TestViews(videos[Split.VAL], config=recipe.data, protocol=recipe.protocol, keep_decoded=miniature)
+        predictions = evaluate(
+            model,
+            view_loader(views, batch_size=_VIDEOS_AT_ONCE),
+            precision=recipe.optim.precision,
+            device=device,
+            views_at_once=_VIDEOS_AT_ONCE,
+        )
+        top1, top5 = predictions.top(1), predictions.top(5)
+        log(outcome.step + 1, {"test/top1": top1, "test/top5": top5})
+
+    # ------------------------------------------------------------------ leave
+    clip = recipe.data.clip
+    cost = count_cost(model, (1, 3, clip.length, recipe.protocol.crop, recipe.protocol.crop))
+    code = provenance.commit()
+    record = Record(
+        schema=SCHEMA,
+        kind=Kind.TRAINED,
+        scale=run.scale,
+        signature=run.signature,
+        protocol=recipe.protocol_signature,
+        seed=run.seed,
+        top1=top1,
+        top5=top5,
+        videos=len(predictions.labels),
+        params=cost.params,
+        flops=cost.flops,
+        recipe=to_dict(recipe),
+        provenance=Provenance(
+            commit=code.name,
+            dirty=code.dirty,
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            software=provenance.software(),
+            device=torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
+            threads=torch.get_num_threads(),
+            dataset={split: videos[split].fingerprint for split in Split},
+            attempts=owner.number,
+            steps=outcome.step,
+            wall_seconds=clock.wall,
+            cpu_seconds=clock.cpu,
+        ),
+    )
+    owner.check()
+    with run.predictions.open("wb") as file:
+        np.savez_compressed(file, scores=predictions.scores, labels=predictions.labels)
+    # last, and at once: where this file is, the run is done
+    write_text(run.result, dump(record))
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Seconds spent on a run over all its attempts, as far as the journal knows of the earlier ones."""
+
+    earlier: Mapping[str, float]
+    wall_start: float
+    cpu_start: float
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> _Clock:
+        earlier: Mapping[str, float] = {}
+        for entry, _ in read(run.journal):
+            earlier = entry.metrics
+        return cls(earlier, time.monotonic(), time.process_time())
+
+    @property
+    def wall(self) -> float:
+        return round(self.earlier.get("time/wall", 0.0) + time.monotonic() - self.wall_start, 2)
+
+    @property
+    def cpu(self) -> float:
+        return round(self.earlier.get("time/cpu", 0.0) + time.process_time() - self.cpu_start, 2)
+
+    def metrics(self) -> dict[str, float]:
+        return {"time/wall": self.wall, "time/cpu": self.cpu}

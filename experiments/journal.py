@@ -1,0 +1,103 @@
+"""The append-only journal of a run: every metric is written here first.
+
+One JSON object a line: ``{"step": 12, "time": 1700000000.25, "metrics": {"train/loss": 1.5, ...}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+# What a step computes. The rest (speed, memory) measures the machine and differs between attempts.
+_COMPUTED = ("train/", "test/")
+_FSYNC_SECONDS = 1.0
+
+
+class JournalError(RuntimeError):
+    """A recomputed step differs from what the journal says."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The metrics of one step; ``time`` in seconds since the epoch."""
+
+    step: int
+    time: float
+    metrics: Mapping[str, float]
+
+
+def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
+    """Entries from byte ``offset`` on, each with the offset after it. A torn last line is not yielded."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield Entry(**json.loads(line)), offset
+
+
+class Journal:
+    """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
+
+    ``check_owner`` is called before anything is forced to disk and raises if another attempt has taken the run over.
+    """
+
+    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None) -> None:
+        self._known = {entry.step: entry for entry, _ in read(path)}
+        self.last = max(self._known, default=0)
+        self._check_owner = check_owner
+        self._file: BinaryIO = path.open("ab")
+        _cut_torn_line(path)
+        self._synced_at = time.monotonic()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append ``step``'s metrics. A step already there is compared instead; raises JournalError if it differs."""
+        if step in self._known:
+            known = self._known.pop(step).metrics
+            for name in (name for name in metrics if name.startswith(_COMPUTED)):
+                if known.get(name) != metrics[name]:
+                    raise JournalError(
+                        f"step {step} was computed again after a resume and {name} differs: "
+                        f"the journal has {known.get(name)!r}, now {metrics[name]!r}"
+                    )
+            return
+        entry = {"step": step, "time": round(time.time(), 3), "metrics": dict(metrics)}
+        self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        if time.monotonic() - self._synced_at >= _FSYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force what was written to disk."""
+        self._check_owner()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._synced_at = time.monotonic()
+
+    def close(self) -> None:
+        """Force what was written to disk and close."""
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    # a kill in the middle of a write leaves half a line; what follows it would be unreadable
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

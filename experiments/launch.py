@@ -1,0 +1,78 @@
+"""Starts jobs through submitit. The only file that imports submitit.
+
+On this machine the launcher is the queue: submitit's local executor starts whatever it is given at once, so this
+process submits as many jobs as there are places and waits for one to end before it submits the next.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+
+from . import folders
+from .job import work
+from .plan import Action, Step
+from .runs import State
+
+_POLL_SECONDS = 0.2
+# The local executor stops a job at its time limit; a run at scale paper on one workstation takes weeks.
+_TIMEOUT_MINUTES = 60 * 24 * 60
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run has left the hands of a job, in ``state``. ``log`` is the job's output, None if another launcher's."""
+
+    step: Step
+    state: State
+    log: Path | None
+
+
+def places() -> int:
+    """How many jobs run at once on this machine: one per core, as each computes on one thread."""
+    return len(os.sched_getaffinity(0))
+
+
+def launch_local(
+    steps: list[Step],
+    *,
+    jobs: int,
+    on_start: Callable[[Step], None],
+    on_poll: Callable[[list[Step]], None],
+) -> Iterator[Ended]:
+    """Run ``steps`` on this machine, at most ``jobs`` at once, yielding each as it ends.
+
+    Steps that processes of an earlier launcher still work on take a place, too, and are waited for. ``on_poll`` is
+    given the steps under way a few times a second.
+    """
+    # submitit names files by process number, which the system uses again: a folder of its own for every launch
+    folder = folders.runs() / steps[0].run.scale / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(timeout_min=_TIMEOUT_MINUTES, stderr_to_stdout=True)
+    waiting = [step for step in steps if step.action.needs_work]
+    own: dict[Step, submitit.Job[None]] = {}
+    active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
+    for step in active:
+        on_start(step)
+    while waiting or active:
+        while waiting and len(active) < jobs:
+            step = waiting.pop(0)
+            job = executor.submit(work, [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)])
+            step.run.submitted(int(job.job_id))
+            own[step] = job
+            active.append(step)
+            on_start(step)
+        time.sleep(_POLL_SECONDS)
+        on_poll(active)
+        for step in list(active):
+            ours = own.get(step)
+            ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
+            if ended:
+                active.remove(step)
+                yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)

@@ -1,0 +1,5 @@
+"""Where a launch can run."""
+
+from __future__ import annotations
+
+PROFILES = ("local",)

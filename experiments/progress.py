@@ -1,0 +1,122 @@
+"""Progress of a launch: bars on a terminal, plain lines elsewhere, both read from the runs' journals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from . import journal
+from .launch import Ended
+from .plan import Step
+from .runs import RunDirectory, State
+
+
+class Tail:
+    """The newest metrics of a growing journal, read once."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._path = run.journal
+        self._offset = 0
+        self.metrics: dict[str, float] = {}
+
+    def refresh(self) -> None:
+        for entry, after in journal.read(self._path, offset=self._offset):
+            self.metrics.update(entry.metrics)
+            self._offset = after
+
+
+class LaunchProgress:
+    """Draws a launch of ``total`` runs on ``console``. Use as a context manager."""
+
+    def __init__(self, console: Console, *, total: int) -> None:
+        self._console = console
+        self._bars = _bars(console)
+        self._all = self._bars.add_task("all runs", total=total, status="")
+        self._runs: dict[str, tuple[Tail, TaskID]] = {}
+
+    def __enter__(self) -> LaunchProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def started(self, step: Step) -> None:
+        """A job for ``step`` was submitted."""
+        name = describe(step)
+        epochs = step.experiment.recipe.optim.epochs
+        self._runs[name] = (Tail(step.run), self._bars.add_task(name, total=epochs, status="starting"))
+        if not self._console.is_terminal:
+            self._console.print(f"started   {name}")
+
+    def poll(self, active: list[Step]) -> None:
+        """Redraw the bars of the runs under way."""
+        for step in active:
+            tail, task = self._runs[describe(step)]
+            tail.refresh()
+            if "train/loss" in tail.metrics:
+                self._bars.update(task, completed=tail.metrics["train/epoch"], status=_status(tail.metrics))
+
+    def ended(self, end: Ended) -> None:
+        """Take the run's bar down and say how it ended."""
+        name = describe(end.step)
+        tail, task = self._runs.pop(name)
+        tail.refresh()
+        self._bars.remove_task(task)
+        self._bars.advance(self._all)
+        if end.state is State.DONE:
+            self._console.print(f"finished  {name:<32} top-1 {tail.metrics['test/top1']:5.1f}")
+        else:
+            self._console.print(f"[red]{end.state.value:<9}[/] {name}  {end.step.run.last_error()}")
+            if end.log:
+                self._console.print(f"          its output: {end.log}", soft_wrap=True)
+
+
+class RunProgress:
+    """Draws a single run on ``console``: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, step: Step) -> None:
+        self._console = console
+        self._epochs = step.experiment.recipe.optim.epochs
+        self._bars = _bars(console)
+        self._task = self._bars.add_task(describe(step), total=self._epochs, status="starting")
+        self._epoch = 0
+
+    def __enter__(self) -> RunProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take in the metrics of a training step."""
+        if "train/loss" not in metrics:
+            return
+        self._bars.update(self._task, completed=metrics["train/epoch"], status=_status(metrics))
+        if not self._console.is_terminal and int(metrics["train/epoch"]) > self._epoch:
+            self._epoch = int(metrics["train/epoch"])
+            self._console.print(f"epoch {self._epoch}/{self._epochs}  {_status(metrics)}")
+
+
+def describe(step: Step) -> str:
+    """``table4/split seed 0``."""
+    return f"{step.experiment.name} seed {step.seed}"
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _status(metrics: Mapping[str, float]) -> str:
+    return f"loss {metrics['train/loss']:.2f}  {metrics['speed/clips_per_second']:.0f} clips/s"

@@ -1,0 +1,50 @@
+"""What a number came from: code, software, machine. Names no host and no path."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# Code that decides numbers; a notebook or a record being edited does not make a run doubtful.
+_CODE = ("vswin", "experiments", "pyproject.toml", "constraints.txt")
+_CLONE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The clone's commit, ``unknown`` outside git, and whether code differs from it."""
+
+    name: str
+    dirty: bool
+
+
+def commit() -> Commit:
+    """The state of the clone that this package was imported from."""
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        return Commit("unknown", True)
+    changes = _git("status", "--porcelain", "--", *_CODE)
+    return Commit(head, bool(changes))
+
+
+def software() -> str:
+    """A digest over name and version of every installed distribution."""
+    installed = sorted(f"{item.name}=={item.version}".lower() for item in importlib.metadata.distributions())
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()[:16]
+
+
+def processor() -> str:
+    """The processor's model name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    answer = subprocess.run(["git", "-C", str(_CLONE), *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else None

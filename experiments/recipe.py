@@ -1,0 +1,96 @@
+"""A recipe is everything that decides the numbers; its signature is the identity of what is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from vswin.config import DataConfig, InitConfig, OptimConfig, Protocol, Swin3DConfig
+
+# Part of every signature: raise it when the meaning of a field changes, and old runs are no longer taken for new ones.
+SCHEMA = 1
+
+
+class Scale(StrEnum):
+    """Size of an experiment. ``tiny`` is for tests: its runs leave no records."""
+
+    PAPER = "paper"
+    MINI = "mini"
+    TINY = "tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The training part (model, init, data, optim) and the protocol it is tested under."""
+
+    model: Swin3DConfig
+    init: InitConfig
+    data: DataConfig
+    optim: OptimConfig
+    protocol: Protocol
+
+    @property
+    def signature(self) -> str:
+        """Ten hexadecimal digits naming what is trained: every training field, defaults included."""
+        return _digest({name: value for name, value in to_dict(self).items() if name != "protocol"})
+
+    @property
+    def protocol_signature(self) -> str:
+        """Six hexadecimal digits naming how it is tested; one trained run can be tested under several."""
+        return _digest(to_dict(self.protocol))[:6]
+
+
+def to_dict(value: Any) -> Any:
+    """Nested plain data of a configuration, every field present, ready for JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_dict(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [to_dict(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    return value
+
+
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """Every field by its dotted path, ``{"model.attention": "joint", ...}``; sequences stay whole."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                walk(f"{prefix}.{name}" if prefix else name, item)
+        else:
+            flat[prefix] = value
+
+    walk("", to_dict(recipe))
+    return flat
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with fields replaced by dotted path; raises ValueError for a path it does not have."""
+
+    def put(value: Any, path: list[str], new: Any, whole: str) -> Any:
+        name, *rest = path
+        names = [field.name for field in fields(value)]
+        if name not in names:
+            raise ValueError(f"no field {whole!r} in a recipe: expected one of {names} at {name!r}")
+        return replace(value, **{name: put(getattr(value, name), rest, new, whole) if rest else new})
+
+    for path, new in changes.items():
+        recipe = put(recipe, path.split("."), new, path)
+    return recipe
+
+
+def difference(recipe: Recipe, baseline: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ, by dotted path: (in the baseline, in the recipe)."""
+    old, new = flatten(baseline), flatten(recipe)
+    return {path: (old.get(path), new.get(path)) for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

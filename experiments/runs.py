@@ -1,0 +1,209 @@
+"""The directory of a run: what lies in it, who owns it, and what can be seen of its state."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from . import folders, journal
+from .recipe import Scale
+from .registry import Experiment
+
+
+class State(StrEnum):
+    """What is known of a run. The plan turns it into an action."""
+
+    NEW = "new"
+    PENDING = "pending"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class FencedError(RuntimeError):
+    """Another attempt has taken this run over; this one must not write any more."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told apart from a later one with the same number by its start time."""
+
+    host: str
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process ``pid`` of this host; raises psutil.NoSuchProcess."""
+        return cls(host=socket.gethostname(), pid=pid, created=psutil.Process(pid).create_time())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs. A process of another host counts as alive: this host cannot tell."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """``$VSWIN_RUNS/<scale>/<signature>/seed-<seed>``: everything one training of one recipe leaves."""
+
+    scale: Scale
+    signature: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        return folders.runs() / self.scale / self.signature / f"seed-{self.seed}"
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def result(self) -> Path:
+        """Written last: a run is done when this file exists."""
+        return self.path / "result.json"
+
+    @property
+    def error(self) -> Path:
+        """The traceback of the last attempt, if it failed."""
+        return self.path / "error.txt"
+
+    @property
+    def tracking(self) -> Path:
+        """How far MLflow has been told."""
+        return self.path / "tracking.json"
+
+    @property
+    def submission(self) -> Path:
+        """The process or job last submitted for this run."""
+        return self.path / "submission.json"
+
+    @property
+    def attempt(self) -> Path:
+        """The attempt that owns this directory."""
+        return self.path / "attempt.json"
+
+    def state(self) -> State:
+        """What can be seen from here."""
+        if self.result.exists():
+            return State.DONE
+        if (attempt := _read_process(self.attempt)) and attempt.alive:
+            return State.RUNNING
+        if (submission := _read_process(self.submission)) and submission.alive:
+            return State.PENDING
+        if self.error.exists():
+            return State.FAILED
+        return State.INTERRUPTED if self.attempt.exists() else State.NEW
+
+    def last_step(self) -> int:
+        """The last step in the journal, 0 if none."""
+        return max((entry.step for entry, _ in journal.read(self.journal)), default=0)
+
+    def last_error(self) -> str:
+        """The exception of the last failed attempt in one line, empty if none."""
+        lines = self.error.read_text().strip().splitlines() if self.error.exists() else []
+        return lines[-1] if lines else ""
+
+    def submitted(self, pid: int) -> None:
+        """Note the process that will work on this run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.submission, asdict(Process.of(pid)))
+
+
+def existing(experiments: Iterable[Experiment]) -> Iterator[RunDirectory]:
+    """Every run directory of ``experiments``, by seed."""
+    for experiment in experiments:
+        folder = folders.runs() / experiment.scale / experiment.recipe.signature
+        seeds = sorted(int(path.name.removeprefix("seed-")) for path in folder.glob("seed-*"))
+        for seed in seeds:
+            yield RunDirectory(experiment.scale, experiment.recipe.signature, seed)
+
+
+@contextmanager
+def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file ``path``; where another process holds it, call ``on_wait`` once and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Ownership:
+    """An attempt's claim on a run directory. The newest claim wins; the ones before are fenced off."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._token = uuid.uuid4().hex
+        run.path.mkdir(parents=True, exist_ok=True)
+        self.number = (json.loads(run.attempt.read_text())["number"] if run.attempt.exists() else 0) + 1
+        process = asdict(Process.of(os.getpid()))
+        write_json(run.attempt, {"number": self.number, "token": self._token, **process})
+        run.error.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise FencedError if a later attempt owns the run."""
+        if json.loads(self._run.attempt.read_text())["token"] != self._token:
+            raise FencedError(f"a later attempt owns {self._run.path}; this one stops without writing")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    write_bytes(path, content.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read_process(path: Path) -> Process | None:
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return Process(host=content["host"], pid=content["pid"], created=content["created"])

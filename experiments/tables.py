@@ -1,0 +1,135 @@
+"""The paper's tables beside what was measured: registry x records, rendered."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from . import folders
+from .recipe import Scale
+from .record import Record
+from .registry import Table, Variant
+from .runs import write_text
+from .statistics import Summary, summarise
+
+DASH = "-"
+
+
+def measured(variant: Variant, scale: Scale, records: Iterable[Record]) -> list[Record]:
+    """The records that are runs of ``variant`` at ``scale``, by seed: same training, same protocol."""
+    recipe = variant.at(scale)
+    key = (scale, recipe.signature, recipe.protocol_signature)
+    mine = [record for record in records if (record.scale, record.signature, record.protocol) == key]
+    return sorted(mine, key=lambda record: record.seed)
+
+
+def numbers(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
+    """``table`` as numbers, one row per variant, indexed by its label: for plots and notebooks.
+
+    Columns: ``top1``, ``top1_sd``, ``top5``, ``seeds`` (measured at ``scale``), ``top1_paper``, ``top5_paper``,
+    ``gflops_paper``, ``params_paper``; NaN where there is no such number.
+    """
+    records = list(records)
+    rows = {}
+    for variant in table.variants:
+        mine = measured(variant, scale, records)
+        top1, top5 = summarise([record.top1 for record in mine]), summarise([record.top5 for record in mine])
+        paper = variant.paper
+        rows[variant.label] = {
+            "top1": top1.mean if top1 else None,
+            "top1_sd": top1.deviation if top1 else None,
+            "top5": top5.mean if top5 else None,
+            "seeds": len(mine),
+            "top1_paper": paper.top1 if paper else None,
+            "top5_paper": paper.top5 if paper else None,
+            "gflops_paper": paper.gflops if paper else None,
+            "params_paper": paper.params if paper else None,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float).astype({"seeds": int})
+
+
+def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
+    """``table`` as it is printed: the row's name, ours at ``scale``, then what the paper reports, all as text.
+
+    The paper's number never stands in our column; what was not measured is a dash.
+    """
+    records = list(records)
+    rows = []
+    for variant in table.variants:
+        mine = measured(variant, scale, records)
+        paper = variant.paper
+        rows.append(
+            {
+                "": variant.label,
+                f"Top-1, ours ({scale})": _mean(summarise([record.top1 for record in mine])),
+                f"Top-5, ours ({scale})": _mean(summarise([record.top5 for record in mine])),
+                "Seeds": str(len(mine)),
+                "Top-1, paper": _number(paper.top1 if paper else None, 1),
+                "Top-5, paper": _number(paper.top5 if paper else None, 1),
+                "GFLOPs, paper": _number(paper.gflops if paper else None, 0),
+                "Param (M), paper": _number(paper.params if paper else None, 1),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    costs = ["GFLOPs, paper", "Param (M), paper"]
+    return frame.drop(columns=[name for name in costs if (frame[name] == DASH).all()])
+
+
+def legend(table: Table, scale: Scale) -> str:
+    """What the columns mean, and what must not be concluded from them."""
+    if scale is Scale.PAPER:
+        ours = "Ours: trained here at the paper's scale."
+    else:
+        ours = (
+            f"Ours: scale {scale}, Moving Digits, a model of about a hundred thousand parameters. "
+            "The paper's columns are Kinetics-400: another scale, not comparable number by number."
+        )
+    return f"{ours} Mean ± standard deviation over seeds, percent. Paper: {table.source}."
+
+
+def to_markdown(table: Table, scale: Scale, records: Iterable[Record]) -> str:
+    """``table`` as a Markdown section."""
+    frame = cells(table, scale, records)
+    header = "| " + " | ".join(frame.columns) + " |"
+    rule = "|" + "|".join([" :-- "] + [" --: "] * (frame.shape[1] - 1)) + "|"
+    body = ["| " + " | ".join(row) + " |" for row in frame.to_numpy()]
+    parts = [f"### {table.id}: {table.caption}", table.question, "\n".join([header, rule, *body]), legend(table, scale)]
+    return "\n\n".join([*parts, *table.notes]) + "\n"
+
+
+def to_html(table: Table, scale: Scale, records: Iterable[Record]) -> str:
+    """``table`` as an HTML fragment."""
+    body = cells(table, scale, records).to_html(index=False, border=0)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (legend(table, scale), *table.notes))
+    return f"<h3>{html.escape(f'{table.id}: {table.caption}')}</h3>\n{body}\n{notes}\n"
+
+
+def write(tables: Iterable[Table], scale: Scale, records: Iterable[Record]) -> list[Path]:
+    """Write every table as Markdown, CSV and HTML under ``$VSWIN_RESULTS/<scale>/tables``; returns the files."""
+    records = list(records)
+    folder = folders.results() / scale / "tables"
+    written = []
+    for table in tables:
+        contents = {
+            "md": to_markdown(table, scale, records),
+            "csv": cells(table, scale, records).to_csv(index=False),
+            "html": to_html(table, scale, records),
+        }
+        for suffix, content in contents.items():
+            path = folder / f"{table.id}.{suffix}"
+            write_text(path, content)
+            written.append(path)
+    return written
+
+
+def _mean(summary: Summary | None) -> str:
+    if summary is None:
+        return DASH
+    return f"{summary.mean:.1f}" if summary.deviation is None else f"{summary.mean:.1f} ± {summary.deviation:.1f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"

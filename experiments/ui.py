@@ -1,0 +1,81 @@
+"""Starts MLflow's own web server on loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from rich.console import Console
+
+from . import folders
+from .recipe import Scale
+from .registry import Table
+from .tracking import Mirror
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 60
+
+
+def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> None:
+    """Run the server in the foreground until Ctrl-C, the address printed once it answers."""
+    uri = folders.tracking_uri()
+    experiment = Mirror(uri).experiment_id(scale)
+    if uri.startswith("http"):
+        # a server is running already: point to it
+        console.print(address(uri.rstrip("/"), experiment=experiment, table=table), soft_wrap=True)
+        return
+    port = _free_port(port)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
+    command += ["--port", str(port), "--workers", "1"]
+    log = folders.runs() / "mlflow-server.log"
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
+        try:
+            _wait_until_healthy(server, port)
+            console.print("MLflow UI, on this machine only; Ctrl-C stops it:")
+            console.print(address(f"http://{_HOST}:{port}", experiment=experiment, table=table), soft_wrap=True)
+            server.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            server.terminate()
+
+
+def address(root: str, *, experiment: str, table: Table | None) -> str:
+    """The page of an MLflow experiment, filtered to the rows of ``table``."""
+    page = f"{root}/#/experiments/{experiment}/runs"
+    if table is None:
+        return page
+    query = f"tags.{table.id} LIKE '%'"
+    return f"{page}?searchFilter={urllib.parse.quote(query)}"
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no free port between {first} and {first + 99}")
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the MLflow server ended with code {server.returncode}; see mlflow-server.log")
+        try:
+            with urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise RuntimeError(f"the MLflow server did not answer within {_START_SECONDS} s; see mlflow-server.log")

@@ -1,0 +1,71 @@
+"""The journal loses nothing and holds every step once."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.journal import Journal, JournalError, read
+
+
+def entries(path: Path) -> list[tuple[int, dict[str, float]]]:
+    return [(entry.step, dict(entry.metrics)) for entry, _ in read(path)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+def test_follows_from_an_offset(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.write(1, {"train/loss": 2.0})
+        [(first, offset)] = read(path)
+        assert (first.step, first.metrics) == (1, {"train/loss": 2.0})
+        assert list(read(path, offset=offset)) == []
+        journal.write(2, {"train/loss": 1.0})
+        assert [entry.step for entry, _ in read(path, offset=offset)] == [2]
+
+
+def test_torn_last_line_is_cut_and_written_again(path: Path) -> None:
+    journal = Journal(path)
+    journal.write(1, {"train/loss": 2.0})
+    journal.write(2, {"train/loss": 1.0})
+    journal.close()
+    whole = path.read_bytes()
+    for length in range(whole.index(b"\n") + 1, len(whole)):
+        path.write_bytes(whole[:length])
+        assert [step for step, _ in entries(path)] == [1]
+        again = Journal(path)
+        again.write(2, {"train/loss": 1.0})
+        again.close()
+        assert [step for step, _ in entries(path)] == [1, 2]
+
+
+def test_recomputed_step_is_compared_and_not_written_twice(path: Path) -> None:
+    first = Journal(path)
+    for step in (1, 2, 3):
+        first.write(step, {"train/loss": 1 / step, "speed/clips_per_second": 10.0})
+    first.close()
+    second = Journal(path)
+    assert second.last == 3
+    # speed measures the machine and may differ
+    second.write(2, {"train/loss": 1 / 2, "speed/clips_per_second": 99.0})
+    with pytest.raises(JournalError, match="step 3 was computed again after a resume and train/loss differs"):
+        second.write(3, {"train/loss": 0.3334, "speed/clips_per_second": 10.0})
+    second.write(4, {"train/loss": 1 / 4})
+    second.close()
+    assert [step for step, _ in entries(path)] == [1, 2, 3, 4]
+
+
+def test_an_owner_that_lost_its_run_cannot_force_anything_to_disk(path: Path) -> None:
+    def fenced() -> None:
+        raise RuntimeError("fenced")
+
+    journal = Journal(path, check_owner=fenced)
+    journal.write(1, {"train/loss": 2.0})
+    with pytest.raises(RuntimeError, match="fenced"):
+        journal.close()
+
+
+def test_reading_a_journal_that_is_not_there(path: Path) -> None:
+    assert entries(path) == []

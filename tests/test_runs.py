@@ -1,0 +1,86 @@
+"""The state of a run is seen as it is; a later attempt fences an earlier one off."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.recipe import Scale
+from experiments.runs import FencedError, Ownership, Process, RunDirectory, State, locked, write_json, write_text
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path))
+    return RunDirectory(Scale.TINY, "0123456789", 0)
+
+
+def gone() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_life_of_a_run(run: RunDirectory) -> None:
+    assert run.state() is State.NEW
+    run.submitted(os.getpid())
+    assert run.state() is State.PENDING
+    Ownership(run)
+    assert run.state() is State.RUNNING
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "pid": gone()})
+    write_json(run.submission, {**json.loads(run.submission.read_text()), "pid": gone()})
+    assert run.state() is State.INTERRUPTED
+    write_text(run.error, "Traceback ...\nValueError: no\n")
+    assert (run.state(), run.last_error()) == (State.FAILED, "ValueError: no")
+    write_text(run.result, "{}")
+    assert run.state() is State.DONE
+
+
+def test_a_reused_process_number_is_not_the_same_process(run: RunDirectory) -> None:
+    Ownership(run)
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "created": 1.0})
+    assert run.state() is State.INTERRUPTED
+
+
+def test_a_zombie_does_not_work(run: RunDirectory) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    run.submitted(process.pid)
+    # not waited for, so it stays a zombie
+    time.sleep(0.5)
+    assert not Process.of(process.pid).alive
+    process.wait()
+
+
+def test_the_newest_attempt_owns_the_run(run: RunDirectory) -> None:
+    first = Ownership(run)
+    first.check()
+    second = Ownership(run)
+    assert (first.number, second.number) == (1, 2)
+    second.check()
+    with pytest.raises(FencedError, match="a later attempt owns"):
+        first.check()
+
+
+def test_a_new_attempt_clears_the_error(run: RunDirectory) -> None:
+    Ownership(run)
+    write_text(run.error, "ValueError: no")
+    Ownership(run)
+    assert run.last_error() == ""
+
+
+def test_lock_is_held_by_one(tmp_path: Path) -> None:
+    waited = []
+    with locked(tmp_path / "lock"):
+        code = (
+            "from pathlib import Path; from experiments.runs import locked\n"
+            f"with locked(Path({str(tmp_path / 'lock')!r}), on_wait=lambda: print('waiting', flush=True)): print('in')"
+        )
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        waited.append(other.stdout.readline())
+        assert other.poll() is None
+    assert (waited, other.communicate()[0]) == (["waiting\n"], "in\n")
