@@ -1,0 +1,79 @@
+# From a fresh clone: python3 (3.11 or 3.12) with venv, git and make are enough. No root, no GPU, no data.
+
+SHELL  := /bin/bash
+PYTHON ?= python3
+BIN    := .venv/bin
+
+.PHONY: help demo test lint check-format types imports pytest slow constraints clean
+
+help:
+	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
+	@echo "make test   format, lint, types, import contracts, tests"
+	@echo "make slow   the tests that take minutes"
+	@echo "make clean  remove the demo and the caches; the environment stays"
+
+# ------------------------------------------------------------------------------------------------- environment
+# Under a lock, since two makes may start at once: the one that waited finds the work done.
+define install
+	@flock .venv.lock bash -ec ' \
+	  if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit 0; fi; \
+	  echo "installing the environment into .venv (once, a few minutes)"; \
+	  [ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$(1)"; \
+	  touch $@'
+endef
+
+.venv/.core: pyproject.toml constraints.txt
+	$(call install,.)
+
+.venv/.test: pyproject.toml constraints.txt | .venv/.core
+	$(call install,.[test])
+
+# ------------------------------------------------------------------------------------------------------- demo
+# Folders of its own, so that it trains even where records are committed.
+demo: export VSWIN_RUNS := $(CURDIR)/demo/runs
+demo: export VSWIN_RESULTS := $(CURDIR)/demo/results
+demo: export VSWIN_DATA := $(CURDIR)/demo/data
+demo: export MLFLOW_TRACKING_URI :=
+demo: .venv/.core
+	@$(BIN)/vswin data generate
+	@$(BIN)/vswin launch table4 table6 --scale mini --seeds 2
+	@$(BIN)/vswin collect --scale mini
+	@$(BIN)/vswin tables table4 table6 --scale mini
+	@$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir demo/results notebooks/1_tables.ipynb
+	@echo
+	@echo "What to open next"
+	@echo "  demo/results/1_tables.html                     the notebook, executed"
+	@echo "  demo/results/mini/tables/table4.md             a table, as Markdown (also .csv and .html)"
+	@echo "  VSWIN_RUNS=demo/runs $(BIN)/vswin ui table4   every curve and parameter, in the MLflow UI"
+	@echo "  $(BIN)/vswin show table4/split                what a variant is, and how to run it"
+
+# ------------------------------------------------------------------------------------------------------ checks
+test: check-format lint types imports pytest
+
+check-format: .venv/.test
+	@$(BIN)/ruff format --check --quiet .
+
+lint: .venv/.test
+	@$(BIN)/ruff check --quiet .
+
+types: .venv/.test
+	@$(BIN)/mypy
+
+imports: .venv/.test
+	@$(BIN)/lint-imports
+
+pytest: .venv/.test
+	@$(BIN)/pytest -m "not slow" -n auto
+
+slow: .venv/.test
+	@$(BIN)/pytest -m slow
+
+# The environment of record, from the newest versions that pyproject.toml admits. torch is pinned by hand: the
+# newest one would bring several GB of CUDA to machines that have no GPU.
+constraints: .venv/.test
+	@{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:
+	rm -rf demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
