@@ -1,56 +1,19 @@
-"""The published implementation's numbers, measured by running it: tests/golden/video_swin_*.npz.
-
-Weights and inputs are drawn again here with numpy's legacy generator, by the rule that made the files.
-"""
+"""The published implementation's numbers, measured by running it: tests/golden/video_swin_*.npz."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from published_numbers import drawn_input, drawn_weights, golden
 
 from vswin.models import SwinTransformer3D
 
-GOLDEN = Path(__file__).parent / "golden"
 TOYS = ("global_time", "temporal_shift", "odd_frames", "padded", "four_stages", "spatial_clamp")
 WITH_GRADIENTS = ("global_time", "temporal_shift")
-
-
-def golden(name: str) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
-    with np.load(GOLDEN / f"{name}.npz") as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    return json.loads(str(arrays.pop("meta"))), arrays
-
-
-def drawn_weights(shapes: Mapping[str, list[int]], *, seed: int) -> dict[str, Tensor]:
-    rng = np.random.RandomState(seed)
-    weights = {}
-    for name in sorted(shapes):
-        if name.endswith(("relative_position_index", "attn_mask")):
-            continue
-        shape = shapes[name]
-        values = rng.standard_normal(shape).astype(np.float32)
-        if "norm" in name and name.endswith("weight"):
-            values = 1 + 0.1 * values
-        elif "relative_position_bias_table" in name:
-            values = 0.5 * values
-        elif len(shape) > 1:
-            values = values / np.sqrt(np.prod(shape[1:]))
-        else:
-            values = 0.1 * values
-        weights[name] = torch.from_numpy(values.astype(np.float32))
-    return weights
-
-
-def drawn_input(shape: list[int], *, seed: int) -> Tensor:
-    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
 
 def golden_model(meta: Mapping[str, Any], **axes: str) -> SwinTransformer3D:

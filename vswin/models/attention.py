@@ -11,6 +11,21 @@ from ..config import ClampedBias, Extent
 from .windows import bias_rows, relative_position_index
 
 
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float, added: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """SoftMax(scale * QK^T + added) V: query [B, heads, N, d], key and value [B, heads, M, d] -> [B, heads, N, d].
+
+    ``added`` is broadcast to [B, heads, N, M] and cast to the query's dtype.
+    """
+    if added is not None:
+        added = added.to(query.dtype)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)
+    # Some kernels lay their output out tokens first. A traced graph would come to rely on that, and break where
+    # another kernel stands in, as in ONNX.
+    return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else out
+
+
 def windowed_attention(
     qkv: Tensor, *, num_heads: int, scale: float, bias: Tensor | None, mask: Tensor | None, dropout: float
 ) -> Tensor:
@@ -29,14 +44,14 @@ def windowed_attention(
     windows = qkv.shape[1]
     if mask is None:
         query, key, value = rearrange(qkv, "b w n (three h d) -> three (b w) h n d", three=3, h=num_heads)
-        added = None if bias is None else bias[None].to(qkv.dtype)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)
+        added = None if bias is None else bias[None]
+        out = fused_attention(query, key, value, scale=scale, added=added, dropout=dropout)
         return rearrange(out, "(b w) h n d -> b w n (h d)", w=windows)
     # Windows become heads, so that one mask per window broadcasts over the batch instead of being copied for it.
     query, key, value = rearrange(qkv, "b w n (three h d) -> three b (w h) n d", three=3, h=num_heads)
     added = mask[:, None] if bias is None else mask[:, None] + bias
-    added = rearrange(added.expand(-1, num_heads, -1, -1), "w h n m -> 1 (w h) n m").to(qkv.dtype)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)
+    added = rearrange(added.expand(-1, num_heads, -1, -1), "w h n m -> 1 (w h) n m")
+    out = fused_attention(query, key, value, scale=scale, added=added, dropout=dropout)
     return rearrange(out, "b (w h) n d -> b w n (h d)", w=windows)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .choices import chosen
 from .classifier import VideoClassifier
 from .inert_pickle import read_inertly
 from .perceiver import Perceiver
@@ -45,6 +47,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 # What data-parallel training and the published TimeSformer put in front of every name.
 _PREFIXES = ("module.", "model.")
 _SHOWN = 3
+_ZIP_START = b"PK\x03\x04"
 
 
 class Family(StrEnum):
@@ -171,7 +174,7 @@ def load_state(
         unused = [name for name in state if not name.startswith("backbone.")]
         state = {name.removeprefix("backbone."): value for name, value in state.items() if name not in unused}
     kept: list[str] = []
-    if HeadLoading(head) is HeadLoading.KEEP:
+    if chosen(HeadLoading, head, name="head") is HeadLoading.KEEP:
         kept = [name for name, _ in model.named_parameters() if is_head(name)]
         unused += [name for name in state if is_head(name)]
         state = {name: value for name, value in state.items() if not is_head(name)}
@@ -223,6 +226,11 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch_file(path: Path) -> Any:
+    with path.open("rb") as stream:
+        begins_as_zip = stream.read(len(_ZIP_START)) == _ZIP_START
+    if begins_as_zip and not zipfile.is_zipfile(path):
+        # torch.load would take it for its format of before 2020, and fail on something else.
+        raise ValueError(f"{path} is cut short or no PyTorch checkpoint (its end is missing); download it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -19,6 +19,7 @@ from ..config import (
     Swin3DConfig,
     TimeSformerConfig,
 )
+from .choices import chosen
 from .classifier import ClassificationHead, VideoClassifier
 from .perceiver import Perceiver
 from .swin2d import SwinTransformer2D
@@ -146,22 +147,20 @@ def coerce_fields(config: type[ModelConfig], values: Mapping[str, Any]) -> dict[
                 f"{config.__name__} has no field {field!r}{_suggestion(field, known)}; one of: {', '.join(known)}"
             )
         try:
-            coerced[field] = _coerce(types[field], value)
+            coerced[field] = _coerce(types[field], value, name=field)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{field}: {error}") from error
+            raise ValueError(f"{config.__name__}.{field}: {error}") from error
     return coerced
 
 
-def _coerce(kind: Any, value: Any) -> Any:
+def _coerce(kind: Any, value: Any, *, name: str) -> Any:
     if kind is Extent:
         return Extent.of(value)
     if get_origin(kind) is tuple:
         item, *_ = get_args(kind)
-        return tuple(_coerce(item, entry) for entry in value)
+        return tuple(_coerce(item, entry, name=name) for entry in value)
     if issubclass(kind, StrEnum):
-        if value not in list(kind):
-            raise ValueError(f"expected one of {', '.join(kind)}; got {value!r}")
-        return kind(value)
+        return chosen(kind, value, name=name)
     if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"expected a positive integer, got {value!r}")
     if kind is float and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):

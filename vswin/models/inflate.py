@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import BiasInit, EmbeddingInit, Extent
 from .attention import WindowAttention
 from .checkpoints import Family, LoadReport, State, assign, canonical_state, family_of, is_head
+from .choices import chosen
 from .patches import PatchEmbed3D
 
 # "a small negative value (e.g. -4.6)" (section 4.3): exp(-4.6) = 0.01
@@ -47,7 +48,8 @@ def inflate(
     Raises:
         ValueError: weights that are not an image model's, or of another size than the model. Nothing is loaded then.
     """
-    embedding, bias = EmbeddingInit(embedding), BiasInit(bias)
+    embedding = chosen(EmbeddingInit, embedding, name="embedding")
+    bias = chosen(BiasInit, bias, name="bias")
     source = "image checkpoint"
     written_by, state = canonical_state(image_state, source=source)
     match family_of(model), written_by.family:

@@ -65,7 +65,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H, W, C] -> [B, T, ceil(H/2), ceil(W/2), 2C]."""
         x = pad_grid(x, multiple=Extent(1, 2, 2))
-        height = grid_of(x).height // 2
+        grid = grid_of(x)
         # Channel order of the published weights: down the column first, then the next column.
-        x = rearrange(x, "b t (h i) (w j) c -> b t h w (j i c)", h=height, i=2, j=2)
+        x = rearrange(x, "b t (h i) (w j) c -> b t h w (j i c)", h=grid.height // 2, w=grid.width // 2, i=2, j=2)
         return self.reduction(self.norm(x))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config import FeedForward, WeightSharing
+from .attention import fused_attention
 
 CHANNELS = 3
 AXES = 3
@@ -50,6 +51,7 @@ class LatentAttention(nn.Module):
         super().__init__()
         inner = num_heads * head_dim
         self.num_heads = num_heads
+        self.scale = head_dim**-0.5
         self.norm = nn.LayerNorm(dim)
         self.context_norm = None if context_dim is None else nn.LayerNorm(context_dim)
         self.query = nn.Linear(dim, inner, bias=False)
@@ -62,7 +64,7 @@ class LatentAttention(nn.Module):
         context = latents if self.context_norm is None else self.context_norm(context)
         query = rearrange(self.query(latents), "b n (h d) -> b h n d", h=self.num_heads)
         key, value = rearrange(self.key_value(context), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
-        out = F.scaled_dot_product_attention(query, key, value)
+        out = fused_attention(query, key, value, scale=self.scale)
         return self.proj(rearrange(out, "b h n d -> b n (h d)"))
 
 

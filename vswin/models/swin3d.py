@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ..config import Attention, ClampedBias, Extent, Shift
 from .blocks import BlockOptions, FactorizedBlock, SwinBlock, TemporalBlock
+from .choices import chosen
 from .patches import PatchEmbed3D, PatchMerging
 from .windows import fit_window, grid_of, padded_grid, shift_mask, window_shift
 
@@ -200,8 +201,8 @@ class SwinTransformer3D(nn.Module):
         clamped_bias: ClampedBias | str = ClampedBias.EXACT,
     ) -> None:
         super().__init__()
-        self.attention = Attention(attention)
-        self.shift = Shift(shift)
+        self.attention = chosen(Attention, attention, name="attention")
+        self.shift = chosen(Shift, shift, name="shift")
         self.patch = Extent.of(patch_size)
         self.window = Extent.of(window_size)
         self.in_chans = in_chans
@@ -216,7 +217,7 @@ class SwinTransformer3D(nn.Module):
             attn_drop_rate=attn_drop_rate,
             norm_layer=norm_layer,
             use_checkpoint=use_checkpoint,
-            clamped_bias=ClampedBias(clamped_bias),
+            clamped_bias=chosen(ClampedBias, clamped_bias, name="clamped_bias"),
         )
         self.patch_embed = PatchEmbed3D(
             self.patch, in_chans=in_chans, embed_dim=embed_dim, norm_layer=norm_layer if patch_norm else None

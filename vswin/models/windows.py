@@ -52,7 +52,7 @@ def fit_window(grid: Extent, *, window: Extent, shift: Extent) -> tuple[Extent, 
 
 def padded_grid(grid: Extent, *, multiple: Extent) -> Extent:
     """``grid`` rounded up to whole windows (or patches)."""
-    return Extent(*(-(-size // unit) * unit for size, unit in zip(grid, multiple, strict=True)))
+    return Extent(*((size + unit - 1) // unit * unit for size, unit in zip(grid, multiple, strict=True)))
 
 
 def pad_grid(x: Tensor, *, multiple: Extent) -> Tensor:
@@ -90,6 +90,7 @@ def paste_windows(windows: Tensor, window: Extent, *, grid: Extent) -> Tensor:
         w=window.width,
         nt=grid.time // window.time,
         nh=grid.height // window.height,
+        nw=grid.width // window.width,
     )
 
 
