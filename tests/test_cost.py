@@ -1,0 +1,292 @@
+"""Parameters and FLOPs: every cell the paper prints for Video Swin, and two other counters."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from toy_models import TOYS, Toy
+
+from vswin.config import PERCEIVER, SWIN2D_T, TIMESFORMER_HR, TIMESFORMER_L
+from vswin.models import build, count_cost, create_model
+
+with warnings.catch_warnings():
+    # fvcore scripts a loss function on import, which torch 2.13 deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import get_shape
+
+PAPER = json.loads((Path(__file__).parent / "golden" / "paper_tables.json").read_text())
+TABLES = PAPER["tables"]
+BILLION, MILLION = 1e9, 1e6
+
+# Cells whose printed digits are not those of the model they describe, and what the model's are
+# (section 1 of the collected facts, items 5 and 6).
+DISCREPANCIES = {
+    # 88,048,984 is 88.05 M to two decimals, and that is 88.1 to one: rounded twice.
+    ("table1_k400", "Swin-B ImageNet-1K", "params"): 88.0,
+    ("table1_k400", "Swin-B ImageNet-21K", "params"): 88.0,
+    # Table 2 repeats the numbers of the 400-class heads of Table 1; these have 600 classes.
+    ("table2_k600", "Swin-B ImageNet-21K", "params"): 88.3,
+    ("table2_k600", "Swin-L (384↑) ImageNet-21K", "params"): 200.3,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the paper: the model it describes, the input, and the cells it prints."""
+
+    table: str
+    label: str
+    model: str
+    frames: int
+    size: int
+    overrides: dict[str, Any]
+    params_m: float
+    gflops: int
+
+    def cost(self) -> Any:
+        with torch.device("meta"):
+            model = create_model(self.model, **self.overrides)
+        return count_cost(model, (1, 3, self.frames, self.size, self.size))
+
+
+MODELS = {"Swin-T": "swin_t", "Swin-S": "swin_s", "Swin-B": "swin_b", "Swin-L": "swin_l", "Swin-L (384↑)": "swin_l_384"}
+CLASSES = {"table1_k400": 400, "table2_k600": 600, "table3_ssv2": 174}
+
+
+def rows() -> Iterator[Row]:
+    for table, classes in CLASSES.items():
+        for row in TABLES[table]["rows"]:
+            if row["method"].startswith("Swin"):
+                yield Row(
+                    table=table,
+                    label=f"{row['method']} {row['pretrain']}",
+                    model=MODELS[row["method"]],
+                    frames=32,
+                    size=384 if "384" in row["method"] else 224,
+                    # "temporal window 16" on Something-Something (section 4.1)
+                    overrides={"num_classes": classes} | ({"window": (16, 7, 7)} if table == "table3_ssv2" else {}),
+                    params_m=row["params_m"],
+                    gflops=row["gflops_per_view"],
+                )
+    for row in TABLES["table4_attention_design"]["rows"]:
+        yield Row(
+            table="table4",
+            label=row["design"],
+            model="swin_t",
+            frames=32,
+            size=224,
+            overrides={"attention": row["design"]},
+            params_m=row["params_m"],
+            gflops=row["gflops"],
+        )
+    for row in TABLES["table5_temporal"]["rows"]:
+        # The paper does not say whether fewer tokens come from fewer frames or from larger patches.
+        for frames, patch in {(2 * row["temporal_dim"], 2), (32, 32 // row["temporal_dim"])}:
+            yield Row(
+                table="table5",
+                label=f"{row['block']}-{row['temporal_dim']}-{row['window'][0]}-patch{patch}",
+                model="swin_t",
+                frames=frames,
+                size=224,
+                overrides={"window": row["window"], "patch": (patch, 4, 4)},
+                params_m=row["params_m"],
+                gflops=row["gflops"],
+            )
+
+
+ROWS = list(rows())
+
+
+def test_every_cost_the_paper_prints_for_video_swin_is_among_the_rows() -> None:
+    counted = {table: sum(row.table == table for row in ROWS) for table in {row.table for row in ROWS}}
+    assert counted == {"table1_k400": 7, "table2_k600": 3, "table3_ssv2": 1, "table4": 3, "table5": 8}
+    assert {row.label for row in ROWS} >= {label for _, label, _ in DISCREPANCIES}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.table}-{row.label}")
+def test_printed_costs_are_reproduced_to_the_digit(row: Row) -> None:
+    cost = row.cost()
+    assert round(cost.flops / BILLION) == row.gflops
+    measured = round(cost.params / MILLION, 1)
+    known = DISCREPANCIES.get((row.table, row.label, "params"))
+    if known is None:
+        assert measured == row.params_m
+    else:
+        assert measured == known != row.params_m
+
+
+@pytest.mark.parametrize("row", PAPER["computed_costs"], ids=lambda row: row["name"])
+def test_costs_are_those_of_the_formulas(row: dict[str, Any]) -> None:
+    """Section 3.1 and 3.2 of the collected facts, to the unit."""
+    name = {"T": "swin_t", "S": "swin_s", "B": "swin_b", "L": "swin_l"}[row["variant"]]
+    with torch.device("meta"):
+        model = create_model(name, num_classes=row["classes"], window=row["window"])
+    cost = count_cost(model, (1, 3, row["frames"], row["res"], row["res"]))
+    assert cost.params == row["params"]
+    assert cost.macs == row["macs_no_layernorm"]
+    assert cost.flops == row["flops_official_convention"]
+
+
+def test_the_readme_of_the_published_repository() -> None:
+    for row in PAPER["official_model_zoo"]:
+        if "flops" in row:
+            name = {"Swin-T": "swin_t", "Swin-S": "swin_s", "Swin-B": "swin_b"}[row["backbone"]]
+            window = (16, 7, 7) if row["dataset"] == "SSv2" else (8, 7, 7)
+            with torch.device("meta"):
+                cost = count_cost(create_model(name, window=window), (1, 3, 32, 224, 224))
+            assert f"{cost.flops / BILLION:.1f}G" == row["flops"]
+
+
+def test_timesformer_flops_are_plain_multiply_accumulates() -> None:
+    """Video Swin's tables print 2380 and 1703: without LayerNorm, unlike its own rows."""
+    printed = {
+        row["method"]: row["gflops_per_view"]
+        for table in CLASSES
+        for row in TABLES[table]["rows"]
+        if row["method"].startswith("TimeSformer")
+    }
+    with torch.device("meta"):
+        large, high = build(TIMESFORMER_L), build(TIMESFORMER_HR)
+    measured = {
+        "TimeSformer-L": count_cost(large, (1, 3, 96, 224, 224)),
+        "TimeSformer-HR": count_cost(high, (1, 3, 16, 448, 448)),
+    }
+    assert {name: round(cost.macs / BILLION) for name, cost in measured.items()} == printed
+    assert round(measured["TimeSformer-L"].flops / BILLION) != printed["TimeSformer-L"]
+
+
+@pytest.mark.parametrize("attention", ["space", "joint", "divided"])
+def test_timesformer_parameters(attention: str) -> None:
+    """The 121.4 M that TimeSformer's paper and Video Swin's tables print is the 174-class model's."""
+    computed = PAPER["timesformer"]["computed"]
+    printed = {"space": 85.9, "joint": 85.9, "divided": 121.4}
+    for classes in (400, 174):
+        with torch.device("meta"):
+            model = create_model(f"timesformer_{attention}", num_classes=classes)
+        cost = count_cost(model, (1, 3, 8, 224, 224))
+        assert cost.params == computed[f"{attention}_{classes}"]
+        assert round(cost.macs / BILLION, 1) == computed["gmacs_view"][attention]
+        assert (round(cost.params / MILLION, 1) == printed[attention]) is (classes == 174)
+
+
+def test_the_other_baselines() -> None:
+    with torch.device("meta"):
+        image, perceiver = build(SWIN2D_T), build(PERCEIVER)
+    cost = count_cost(image, (1, 3, 224, 224))
+    # 28 M and 4.5 G in the paper of Swin; the exact count is torchvision's.
+    assert (cost.params, round(cost.macs / BILLION, 1)) == (28_288_354, 4.5)
+    assert round(count_cost(perceiver, (1, 3, 2, 16, 16)).params / MILLION, 2) == 70.10
+
+
+def test_torchvision_counts_sixteen_frames() -> None:
+    for row in PAPER["torchvision"]:
+        with torch.device("meta"):
+            model = create_model(row["model"].replace("swin3d", "swin"))
+        cost = count_cost(model, (1, 3, 16, 224, 224))
+        assert (cost.params, round(cost.macs / BILLION, 3)) == (row["params"], row["gflops_meta"])
+
+
+# -- other counters
+
+
+def macs_by_torch(model: nn.Module, shape: tuple[int, ...]) -> int:
+    # Its module tracker asks for the gradient functions of parameters even where none are recorded.
+    model.requires_grad_(False)
+    # It knows the fused kernels of CUDA only: have attention computed as matrix products.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(shape, device=next(model.parameters()).device))
+    flops = counter.get_total_flops()
+    assert flops % 2 == 0
+    return flops // 2
+
+
+def attention_flops(inputs: list[Any], _outputs: list[Any]) -> int:
+    """For fvcore, which counts fused attention as nothing: [B, heads, N, d] by [B, heads, M, d], twice."""
+    (*outer, queries, width), keys = get_shape(inputs[0]), get_shape(inputs[1])
+    total = 2 * queries * keys[-2] * width
+    for size in outer:
+        total *= size
+    return total
+
+
+def macs_by_fvcore(model: nn.Module, inputs: torch.Tensor) -> int:
+    analysis = FlopCountAnalysis(model, inputs)
+    analysis.set_op_handle("aten::scaled_dot_product_attention", attention_flops)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    counted = analysis.by_operator()
+    return int(sum(counted[name] for name in ("conv", "linear", "matmul", "scaled_dot_product_attention")))
+
+
+@pytest.fixture(params=TOYS)
+def toy(request: pytest.FixtureRequest) -> Toy:
+    return TOYS[request.param]
+
+
+def test_torch_counts_the_same(toy: Toy) -> None:
+    model = toy.model().eval()
+    shape = (2, *toy.input_shape)
+    assert count_cost(model, shape).macs == macs_by_torch(model, shape)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.*:DeprecationWarning")
+def test_fvcore_counts_the_same(toy: Toy) -> None:
+    model = toy.model().eval()
+    assert count_cost(model, (2, *toy.input_shape)).macs == macs_by_fvcore(model, toy.inputs(2))
+
+
+def test_torch_counts_the_same_for_the_real_swin_t() -> None:
+    with torch.device("meta"):
+        model = create_model("swin_t").eval()
+    assert count_cost(model, (1, 3, 32, 224, 224)).macs == macs_by_torch(model, (1, 3, 32, 224, 224))
+
+
+# -- the accounting itself
+
+
+def test_sections_add_up_and_follow_the_model() -> None:
+    with torch.device("meta"):
+        model = create_model("swin_t", attention="split")
+    cost = count_cost(model, (1, 3, 32, 224, 224))
+    assert [section.name for section in cost.sections] == [
+        "backbone.patch_embed",
+        *(f"backbone.layers.{stage}" for stage in range(4)),
+        *(f"backbone.temporal_layers.{layer}" for layer in range(2)),
+        "backbone.norm",
+        "cls_head",
+    ]
+    assert sum(section.params for section in cost.sections) == cost.params
+    assert sum(section.macs for section in cost.sections) == cost.macs
+    assert sum(section.flops for section in cost.sections) == cost.flops
+    head = cost.sections[-1]
+    assert (head.params, head.macs, head.flops) == (400 * 769, 400 * 768, 400 * 768)
+
+
+def test_counting_leaves_the_model_alone(toy: Toy) -> None:
+    model = toy.model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_cost(model, (1, *toy.input_shape))
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_cost_grows_with_the_batch() -> None:
+    toy = TOYS["swin_joint"]
+    one, three = (count_cost(toy.model(), (batch, *toy.input_shape)) for batch in (1, 3))
+    assert (three.params, three.macs, three.flops) == (one.params, 3 * one.macs, 3 * one.flops)
+
+
+def test_a_wrong_input_shape_is_the_models_error() -> None:
+    with pytest.raises(ValueError, match=r"expected clips of shape \[B, 3, T, H, W\], got \[3, 8, 32, 32\]"):
+        count_cost(TOYS["swin_joint"].model(), (3, 8, 32, 32))
