@@ -41,7 +41,11 @@ class VideoList:
 
         Raises DataError as ``read`` does.
         """
-        folder = data / dataset
+        return cls.in_folder(data / dataset, split=split)
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, split: Split) -> Self:
+        """As ``of_split``, of the folder of a data set."""
         classes = folder / "classes.txt"
         return cls.read(folder / f"{split}.txt", classes=_read_classes(classes) if classes.exists() else ())
 

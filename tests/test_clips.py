@@ -1,0 +1,155 @@
+"""Which frames and boxes a model sees, against the published pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vswin.config import ClipConfig, Sampling
+from vswin.data import clips
+from vswin.data.clips import Box
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_sampling.json").read_text())
+LENGTHS = st.integers(1, 400)
+CLIPS = st.integers(1, 40)
+
+
+def clip_of(case: dict[str, Any]) -> ClipConfig:
+    if case.get("frame_uniform"):
+        return ClipConfig(length=case["clip_len"], sampling=Sampling.UNIFORM)
+    return ClipConfig(length=case["clip_len"], interval=case["frame_interval"])
+
+
+def name_of(case: dict[str, Any]) -> str:
+    clip = clip_of(case)
+    return f"{case['num_frames']}-{clip.sampling}-{clip.length}x{clip.interval}-{case['num_clips']}"
+
+
+@pytest.mark.parametrize("case", GOLDEN["test"], ids=name_of)
+def test_test_frames_equal_the_published_ones(case: dict[str, Any]) -> None:
+    got = clips.view_frames(case["num_frames"], clip=clip_of(case), num_clips=case["num_clips"])
+    assert got.tolist() == case["frames"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["train_bounds"], ids=name_of)
+def test_training_frames_have_the_published_ranges(case: dict[str, Any]) -> None:
+    generator = np.random.default_rng(0)
+    draws = [
+        clips.training_frames(case["num_frames"], clip=clip_of(case), generator=generator)
+        for _ in range(3000)  # as many as the golden ranges were seen over
+    ]
+    assert np.min(draws, axis=0).tolist() == case["frame_min"]
+    assert np.max(draws, axis=0).tolist() == case["frame_max"]
+
+
+@given(num_frames=LENGTHS, clip_len=CLIPS, interval=st.integers(1, 8), num_clips=st.integers(1, 10))
+def test_dense_clips_stay_inside_and_in_order(num_frames: int, clip_len: int, interval: int, num_clips: int) -> None:
+    got = clips.dense_test_indices(num_frames, clip_len=clip_len, interval=interval, num_clips=num_clips)
+    assert got.shape == (num_clips, clip_len)
+    assert got.min() >= 0
+    assert got.max() < num_frames
+    assert (np.diff(got[:, 0]) >= 0).all()
+    assert (np.diff(got, axis=1) % num_frames == interval % num_frames).all()
+
+
+@given(num_frames=LENGTHS, clip_len=CLIPS, seed=st.integers(0, 9))
+def test_uniform_clips_span_the_video(num_frames: int, clip_len: int, seed: int) -> None:
+    drawn = clips.uniform_train_indices(num_frames, clip_len=clip_len, generator=np.random.default_rng(seed))
+    middle = clips.uniform_test_indices(num_frames, clip_len=clip_len)[0]
+    for frames in (drawn, middle):
+        assert frames.shape == (clip_len,)
+        assert frames.min() >= 0
+        assert frames.max() < num_frames
+        assert (np.diff(frames) >= 0).all()
+    assert (abs(drawn - middle) <= num_frames / clip_len + 1).all()
+
+
+def test_uniform_sampling_has_one_view_in_time() -> None:
+    with pytest.raises(ValueError, match="expected 1 test clip with uniform sampling.*got 4.*clips=1"):
+        clips.view_frames(90, clip=ClipConfig(sampling=Sampling.UNIFORM), num_clips=4)
+
+
+@pytest.mark.parametrize("wrong", ["num_frames", "clip_len", "interval", "num_clips"])
+def test_sizes_below_one_are_refused(wrong: str) -> None:
+    sizes = {"num_frames": 10, "clip_len": 4, "interval": 2, "num_clips": 1, wrong: 0}
+    with pytest.raises(ValueError, match=f"expected {wrong} of at least 1, got 0"):
+        clips.dense_test_indices(sizes.pop("num_frames"), **sizes)
+
+
+def test_three_crops_are_left_right_middle_with_the_published_odd_pixel() -> None:
+    assert clips.view_boxes(224, 299, crop=224, num_crops=3) == [
+        Box(0, 0, 224, 224),
+        Box(74, 0, 224, 224),  # 75 would end at the border
+        Box(37, 0, 224, 224),
+    ]
+    assert clips.view_boxes(299, 224, crop=224, num_crops=3) == [
+        Box(0, 0, 224, 224),
+        Box(0, 74, 224, 224),
+        Box(0, 37, 224, 224),
+    ]
+
+
+def test_five_crops_reach_from_border_to_border() -> None:
+    assert [box.left for box in clips.view_boxes(224, 300, crop=224, num_crops=5)] == [0, 19, 38, 57, 76]
+
+
+def test_short_side_is_resized_with_halves_rounded_up() -> None:
+    assert clips.short_side_size(240, 320, short_side=256) == (256, 341)
+    assert clips.short_side_size(321, 241, short_side=2) == (3, 2)
+    assert clips.short_side_size(256, 340, short_side=256) == (256, 340)
+
+
+SIDES = st.integers(1, 300)
+
+
+@given(height=SIDES, width=SIDES, num_crops=st.integers(1, 6), data=st.data())
+def test_view_boxes_lie_inside(height: int, width: int, num_crops: int, data: st.DataObject) -> None:
+    crop = data.draw(st.integers(1, min(height, width)))
+    boxes = clips.view_boxes(height, width, crop=crop, num_crops=num_crops)
+    assert len(boxes) == num_crops
+    for box in boxes:
+        assert box[2:] == (crop, crop)
+        assert 0 <= box.left <= width - crop
+        assert 0 <= box.top <= height - crop
+
+
+def test_a_crop_larger_than_the_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a crop of at most 200.*320x200.*got 224.*resize"):
+        clips.view_boxes(200, 320, crop=224, num_crops=3)
+
+
+@given(height=SIDES, width=SIDES, seed=st.integers(0, 9))
+def test_random_boxes_lie_inside(height: int, width: int, seed: int) -> None:
+    box = clips.random_resized_crop(
+        height, width, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), generator=np.random.default_rng(seed)
+    )
+    assert min(box.width, box.height) >= 1
+    assert 0 <= box.left <= width - box.width
+    assert 0 <= box.top <= height - box.height
+
+
+def test_random_boxes_have_the_asked_area_and_aspect() -> None:
+    generator = np.random.default_rng(0)
+    boxes = [
+        clips.random_resized_crop(256, 340, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), generator=generator)
+        for _ in range(2000)
+    ]
+    areas = np.array([box.width * box.height for box in boxes]) / (256 * 340)
+    aspects = np.array([box.width / box.height for box in boxes])
+    assert areas.min() == pytest.approx(0.08, abs=0.01)
+    assert areas.max() > 0.95
+    assert aspects.min() == pytest.approx(3 / 4, abs=0.02)
+    assert aspects.max() == pytest.approx(4 / 3, abs=0.02)
+
+
+def test_a_frame_no_random_box_fits_gives_its_centred_square() -> None:
+    box = clips.random_resized_crop(
+        10, 1000, area=(0.9, 1.0), aspect=(3 / 4, 4 / 3), generator=np.random.default_rng(0)
+    )
+    assert box == Box(495, 0, 10, 10)

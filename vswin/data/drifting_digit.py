@@ -1,0 +1,119 @@
+"""The videos of Moving Digits: a handwritten digit drifts about and goes through three colours.
+
+The order of the colours is the class, and by construction nothing else tells the classes apart:
+
+* every class shows the same three colours, each for the same number of frames;
+* between two colours the digit is neutral, so that no two neighbouring frames, which make a token, show two colours;
+* the digit moves like a ball between walls from a uniformly random place in a uniformly random direction, so where it
+  is and where it goes say nothing of how late it is.
+
+Two neighbouring frames therefore look alike, in distribution, for every class, and no sum over them tells the classes
+apart: a network without temporal attention stays at chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Colour(IntEnum):
+    """Colours a digit goes through; the value is the row of ``_RGB``."""
+
+    RED = 0
+    GREEN = 1
+    BLUE = 2
+    NEUTRAL = 3
+
+
+_RGB = np.array([[1.0, 0.15, 0.15], [0.1, 0.85, 0.1], [0.2, 0.35, 1.0], [0.8, 0.8, 0.8]])
+
+# The classes, in the order of their labels.
+ORDERS: tuple[tuple[Colour, ...], ...] = tuple(permutations((Colour.RED, Colour.GREEN, Colour.BLUE)))
+CLASSES = tuple("-".join(colour.name.lower() for colour in order) for order in ORDERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoStyle:
+    """How the videos look. Lengths are frames and pixels, brightness is from 0 to 1.
+
+    ``hold``: frames of each colour. ``gap``: least and most neutral frames between two colours. ``margin``: least
+    neutral frames before the first and after the last colour. ``speed``: least and most pixels per frame.
+    """
+
+    frames: int = 18
+    side: int = 24
+    digit: int = 16
+    hold: int = 4
+    gap: tuple[int, int] = (1, 2)
+    margin: int = 1
+    speed: tuple[float, float] = (0.15, 0.45)
+    texture: float = 0.2
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        needed = 2 * self.margin + len(ORDERS[0]) * self.hold + (len(ORDERS[0]) - 1) * self.gap[1]
+        if self.frames < needed:
+            raise ValueError(f"expected at least {needed} frames for three colours and the gaps, got {self.frames}")
+
+
+def render(glyph: Floats, *, label: int, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """A video of ``glyph`` ([8, 8], from 0 to 1) of class ``label``: RGB, uint8 [frames, side, side, 3]."""
+    colours = _RGB[_timetable(label, style=style, generator=generator)]
+    corners = _path(style=style, generator=generator)
+    pixels = np.arange(style.side)
+    coarse = generator.uniform(0, style.texture, size=(4, 4))
+    at = (pixels + 0.5) / style.side * 4 - 0.5
+    texture = _sample(np.pad(coarse, 1, mode="edge"), rows=at + 1, columns=at + 1)
+    zoom = len(glyph) / style.digit
+    # A border of zeros, so that beyond its edge the digit fades out.
+    padded = np.pad(glyph, 1)
+    frames = np.empty((style.frames, style.side, style.side, 3))
+    for frame, (top, left), colour in zip(frames, corners, colours, strict=True):
+        rows = (pixels + 0.5 - top) * zoom + 0.5
+        columns = (pixels + 0.5 - left) * zoom + 0.5
+        opacity = _sample(padded, rows=rows, columns=columns)[:, :, None]
+        frame[:] = texture[:, :, None] * (1 - opacity) + colour * opacity
+    frames += generator.normal(0, style.noise, size=(*frames.shape[:3], 1))
+    return (frames.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _timetable(label: int, *, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The colour of every frame: int64 [frames]."""
+    gaps = generator.integers(*style.gap, size=len(ORDERS[label]) - 1, endpoint=True)
+    slack = style.frames - 2 * style.margin - len(ORDERS[label]) * style.hold - int(gaps.sum())
+    start = style.margin + int(generator.integers(slack, endpoint=True))
+    table = np.full(style.frames, Colour.NEUTRAL, dtype=np.int64)
+    for colour, gap in zip(ORDERS[label], [*gaps.tolist(), 0], strict=True):
+        table[start : start + style.hold] = colour
+        start += style.hold + gap
+    return table
+
+
+def _path(*, style: VideoStyle, generator: np.random.Generator) -> Floats:
+    """The upper left corner (top, left) of the digit in every frame: [frames, 2].
+
+    Unfolding the walls makes reflection a straight line, and a uniform start stays uniform at any time.
+    """
+    room = style.side - style.digit
+    angle = generator.uniform(0, 2 * np.pi)
+    velocity = generator.uniform(*style.speed) * np.array([np.sin(angle), np.cos(angle)])
+    straight = generator.uniform(0, 2 * room, size=2) + np.arange(style.frames)[:, None] * velocity
+    return room - np.abs(straight % (2 * room) - room)
+
+
+def _sample(image: Floats, *, rows: Floats, columns: Floats) -> Floats:
+    """Bilinear values of ``image`` at every pair of a row and a column: [rows, columns]; outside, its edge."""
+    return _weights(rows, length=image.shape[0]) @ image @ _weights(columns, length=image.shape[1]).T
+
+
+def _weights(positions: Floats, *, length: int) -> Floats:
+    """The share of each of ``length`` cells in each position: [positions, length]; rows add up to 1."""
+    inside = positions.clip(0, length - 1)
+    return (1 - np.abs(inside[:, None] - np.arange(length))).clip(0, 1)
