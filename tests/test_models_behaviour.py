@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def test_what_was_computed_before_does_not_matter(toy: Toy) -> None:
     if not toy.name.startswith("timesformer"):
         # Another size, so that windows are clamped or padded otherwise.
         logits(model, torch.randn(1, *(size if index == 0 else size + 9 for index, size in enumerate(toy.input_shape))))
+    logits(deepcopy(model).to("meta"), inputs.to("meta"))
     logits(model.double(), inputs.double())
     assert torch.equal(logits(model.float(), inputs), fresh)
 
@@ -98,9 +100,11 @@ def test_compiles_as_one_graph(family: Toy) -> None:
 
 
 @pytest.mark.slow
-def test_compiles_to_machine_code(family: Toy) -> None:
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # on importing the compiler
+@pytest.mark.parametrize("name", ["swin_joint", "swin_factorized", "timesformer_divided", "perceiver"])
+def test_compiles_to_machine_code(name: str) -> None:
     torch._dynamo.reset()
-    model, inputs = family.model().eval(), family.inputs(2)
+    model, inputs = TOYS[name].model().eval(), TOYS[name].inputs(2)
     compiled = torch.compile(model, dynamic=False)
     torch.testing.assert_close(compiled(inputs), model(inputs), atol=1e-5, rtol=1e-4)
 

@@ -127,7 +127,7 @@ def test_repeated_weights_of_perceiver() -> None:
     assert isinstance(shared, Perceiver)
     assert (len(own.repetitions), len(shared.repetitions), len(one.repetitions)) == (6, 2, 1)
     toy = TOYS["perceiver"]
-    shared = toy.model(weight_sharing="after_first").eval()
+    shared = toy.model(depth=3, weight_sharing="after_first").eval()
     calls = [0, 0]
     for index, repetition in enumerate(shared.get_submodule("repetitions").children()):
         repetition.register_forward_hook(lambda _m, _a, _o, index=index: calls.__setitem__(index, calls[index] + 1))

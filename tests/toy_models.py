@@ -13,7 +13,8 @@ from vswin.models import create_model
 SWIN = {"embed_dim": 16, "depths": (2, 1), "num_heads": (2, 4), "window": (2, 4, 4)}
 TIMESFORMER = {"embed_dim": 32, "depth": 2, "num_heads": 4, "patch": 8, "frames": 4, "image_size": 32}
 PERCEIVER = {
-    "depth": 3,
+    "depth": 2,
+    "self_per_cross": 1,
     "num_latents": 8,
     "latent_dim": 32,
     "latent_heads": 2,

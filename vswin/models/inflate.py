@@ -25,6 +25,7 @@ _BIAS_TABLE = "relative_position_bias_table"
 def inflate(
     image_state: Mapping[str, Any],
     model: nn.Module,
+    *,
     embedding: EmbeddingInit | str = EmbeddingInit.INFLATE,
     bias: BiasInit | str = BiasInit.DUPLICATE,
 ) -> LoadReport:
