@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -226,6 +227,30 @@ def doctor(as_json: JsonOption = False) -> None:
         display.print_json([vars(item) for item in found])
     else:
         display.show_findings(console, found)
+
+
+@data_app.command("generate")
+def data_generate(
+    dataset: Annotated[
+        list[str] | None, typer.Argument(metavar="[DATASET]...", help="Such as moving-digits/tiny; default: all.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+) -> None:
+    """Make the Moving Digits videos under the data folder. What is there and whole is left alone."""
+    from vswin.data.moving_digits import TASKS, generate, is_complete
+
+    from .progress import counting
+
+    tasks = {f"moving-digits/{task.name}": task for task in TASKS}
+    for name in dataset or tasks:
+        if name not in tasks:
+            raise UnknownNameError("data set", name, tasks)
+        task = tasks[name]
+        if not is_complete(folders.data(), task=task):
+            with counting(console, name, total=task.train + task.val) as advance:
+                generate(folders.data(), task=task, workers=workers or len(os.sched_getaffinity(0)), on_videos=advance)
+        where = display.relative(folders.data() / name)
+        console.print(f"{name}: {task.train} + {task.val} videos in {where}", soft_wrap=True)
 
 
 def main() -> None:

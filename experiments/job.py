@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import folders, provenance
 from .journal import Journal, read
@@ -66,12 +67,24 @@ def run_one(
 
 
 def check_ready(experiments: Collection[Experiment]) -> None:
-    """See that the data ``experiments`` read is there before any job starts; raises vswin.data's DataError if not."""
-    from vswin.data.annotations import Split, VideoList
+    """See that what ``experiments`` read is there before any job starts; raises vswin.data's DataError if not."""
+    from vswin.data.annotations import DataError, Split, VideoList
 
+    for image in sorted({experiment.recipe.init.image or "" for experiment in experiments} - {""}):
+        if not image_weights(image).exists():
+            raise DataError(f"{image_weights(image)}: the image model to start from is missing; {_where_to_get(image)}")
     for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
         for split in Split:
             _ = VideoList.of_split(folders.data(), dataset=dataset, split=split).fingerprint
+
+
+def image_weights(name: str) -> Path:
+    """Where the weights of the image model ``name`` lie."""
+    return folders.data() / "weights" / f"{name}.pth"
+
+
+def _where_to_get(image: str) -> str:
+    return f"put {image}.pth of github.com/SwinTransformer/storage, release v1.0.0, there"
 
 
 def _train_and_test(
@@ -84,7 +97,7 @@ def _train_and_test(
     from vswin.data.datasets import TestViews, TrainClips
     from vswin.data.loaders import train_loader, view_loader
     from vswin.data.sampler import TrainBatches
-    from vswin.models import build, count_cost
+    from vswin.models import build, count_cost, inflate, read_checkpoint
     from vswin.training.evaluate import evaluate
     from vswin.training.train import End, train
 
@@ -99,6 +112,9 @@ def _train_and_test(
     # ------------------------------------------------------------------ what
     torch.manual_seed(run.seed)
     model = build(recipe.model)
+    if recipe.init.image is not None:
+        weights = read_checkpoint(image_weights(recipe.init.image))
+        print(inflate(weights, model, embedding=recipe.init.embedding, bias=recipe.init.bias), flush=True)
     videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
     clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=miniature)
     batches = TrainBatches(
@@ -127,7 +143,7 @@ def _train_and_test(
             checkpoint_seconds=_CHECKPOINT_SECONDS,
         )
         if outcome.end is End.STOPPED:
-            journal.close()
+            journal.sync()
             stop.hand_over()
             raise StopRequested(f"stopped at step {outcome.step} of {len(batches)}; saved")
 

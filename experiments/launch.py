@@ -34,6 +34,19 @@ class Ended:
     log: Path | None
 
 
+class _Work:
+    """``job.work`` as submitit wants it: after a stop signal the same runs are submitted again.
+
+    No pointer to a checkpoint travels along: a job finds the newest complete one itself.
+    """
+
+    def __call__(self, runs: list[tuple[str, str, str, int]]) -> None:
+        work(runs)
+
+    def checkpoint(self, runs: list[tuple[str, str, str, int]]) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self, runs)
+
+
 def places() -> int:
     """How many jobs run at once on this machine: one per core, as each computes on one thread."""
     return len(os.sched_getaffinity(0))
@@ -63,7 +76,8 @@ def launch_local(
     while waiting or active:
         while waiting and len(active) < jobs:
             step = waiting.pop(0)
-            job = executor.submit(work, [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)])
+            runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
+            job = executor.submit(_Work(), runs)
             step.run.submitted(int(job.job_id))
             own[step] = job
             active.append(step)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -33,7 +34,8 @@ class LaunchProgress:
     def __init__(self, console: Console, *, total: int) -> None:
         self._console = console
         self._bars = _bars(console)
-        self._all = self._bars.add_task("all runs", total=total, status="")
+        self._all = self._bars.add_task("all runs", total=total, status=f"0 of {total}")
+        self._ended, self._total = 0, total
         self._runs: dict[str, tuple[Tail, TaskID]] = {}
 
     def __enter__(self) -> LaunchProgress:
@@ -65,7 +67,8 @@ class LaunchProgress:
         tail, task = self._runs.pop(name)
         tail.refresh()
         self._bars.remove_task(task)
-        self._bars.advance(self._all)
+        self._ended += 1
+        self._bars.update(self._all, completed=self._ended, status=f"{self._ended} of {self._total}")
         if end.state is State.DONE:
             self._console.print(f"finished  {name:<32} top-1 {tail.metrics['test/top1']:5.1f}")
         else:
@@ -99,6 +102,14 @@ class RunProgress:
         if not self._console.is_terminal and int(metrics["train/epoch"]) > self._epoch:
             self._epoch = int(metrics["train/epoch"])
             self._console.print(f"epoch {self._epoch}/{self._epochs}  {_status(metrics)}")
+
+
+@contextmanager
+def counting(console: Console, name: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for work that is counted: call what it gives with how much more is done."""
+    with _bars(console) as bars:
+        task = bars.add_task(name, total=total, status="")
+        yield lambda more: bars.advance(task, more)
 
 
 def describe(step: Step) -> str:

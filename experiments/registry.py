@@ -18,7 +18,7 @@ class UnknownNameError(LookupError):
         known = list(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(repr(item) for item in near)}?" if near else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint} (vswin list shows all)")
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from . import folders
+from .collect import records_folder
 from .recipe import Scale
-from .record import Record
+from .record import Record, load_details
 from .registry import Table, Variant
 from .runs import write_text
 from .statistics import Summary, summarise
@@ -24,31 +25,6 @@ def measured(variant: Variant, scale: Scale, records: Iterable[Record]) -> list[
     key = (scale, recipe.signature, recipe.protocol_signature)
     mine = [record for record in records if (record.scale, record.signature, record.protocol) == key]
     return sorted(mine, key=lambda record: record.seed)
-
-
-def numbers(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
-    """``table`` as numbers, one row per variant, indexed by its label: for plots and notebooks.
-
-    Columns: ``top1``, ``top1_sd``, ``top5``, ``seeds`` (measured at ``scale``), ``top1_paper``, ``top5_paper``,
-    ``gflops_paper``, ``params_paper``; NaN where there is no such number.
-    """
-    records = list(records)
-    rows = {}
-    for variant in table.variants:
-        mine = measured(variant, scale, records)
-        top1, top5 = summarise([record.top1 for record in mine]), summarise([record.top5 for record in mine])
-        paper = variant.paper
-        rows[variant.label] = {
-            "top1": top1.mean if top1 else None,
-            "top1_sd": top1.deviation if top1 else None,
-            "top5": top5.mean if top5 else None,
-            "seeds": len(mine),
-            "top1_paper": paper.top1 if paper else None,
-            "top5_paper": paper.top5 if paper else None,
-            "gflops_paper": paper.gflops if paper else None,
-            "params_paper": paper.params if paper else None,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float).astype({"seeds": int})
 
 
 def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
@@ -133,3 +109,38 @@ def _mean(summary: Summary | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def seeds(tables: Iterable[Table], scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
+    """One line per run: ``table``, ``row``, ``seed``, ``top1``, ``top5``, for plots."""
+    records = list(records)
+    return pd.DataFrame(
+        [
+            {
+                "table": table.id,
+                "row": variant.label,
+                "seed": record.seed,
+                "top1": record.top1,
+                "top5": record.top5,
+            }
+            for table in tables
+            for variant in table.variants
+            for record in measured(variant, scale, records)
+        ],
+        columns=["table", "row", "seed", "top1", "top5"],
+    )
+
+
+def curves(tables: Iterable[Table], scale: Scale, records: Iterable[Record], *, smooth: int) -> pd.DataFrame:
+    """Training loss, averaged over the last ``smooth`` steps: ``table``, ``row``, ``seed``, ``step``, ``loss``."""
+    records = list(records)
+    parts = []
+    for table in tables:
+        for variant in table.variants:
+            for record in measured(variant, scale, records):
+                details = load_details(records_folder(scale) / f"{record.name}.json")
+                loss = pd.Series(details.loss).rolling(smooth, min_periods=1).mean()
+                part = pd.DataFrame({"step": details.steps, "loss": loss})
+                parts.append(part.assign(table=table.id, row=variant.label, seed=record.seed))
+    empty = pd.DataFrame(columns=["table", "row", "seed", "step", "loss"])
+    return pd.concat(parts, ignore_index=True) if parts else empty

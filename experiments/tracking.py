@@ -7,7 +7,6 @@ keeps one of several equal points (key, value, step, time stamp).
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -22,11 +21,10 @@ from .runs import RunDirectory, State, locked, write_json
 
 # Read once, when mlflow is imported: no usage data leaves the machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-for _chatty in ("alembic", "mlflow"):
-    logging.getLogger(_chatty).setLevel(logging.WARNING)
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, Run, RunStatus  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunStatus
 
 _METRICS_PER_CALL = 1000
 _FOLLOW_SECONDS = 5.0
@@ -104,7 +102,8 @@ class Mirror:
         status = run.state()
         offset = told["offset"]
         metrics: list[Metric] = []
-        for entry, after in journal.read(run.journal, offset=offset):
+        entries = list(journal.read(run.journal, offset=offset))
+        for entry, after in entries:
             for name, value in entry.metrics.items():
                 metrics.append(Metric(name, value, round(entry.time * 1000), entry.step))
             offset = after
@@ -116,7 +115,8 @@ class Mirror:
             if status is State.DONE:
                 self._log_artifacts(run, told["run_id"])
             if status in (State.DONE, State.FAILED, State.INTERRUPTED):
-                self._client.set_terminated(told["run_id"], RunStatus.to_string(_STATUS[status]))
+                ended = round(entries[-1][0].time * 1000) if entries else None
+                self._client.set_terminated(told["run_id"], RunStatus.to_string(_STATUS[status]), end_time=ended)
             else:
                 self._client.update_run(told["run_id"], status=RunStatus.to_string(_STATUS[status]))
         write_json(run.tracking, {**told, "offset": offset, "status": status})
@@ -131,7 +131,10 @@ class Mirror:
         found = self._find(experiment_id, run)
         if found is None:
             found = self._client.create_run(
-                experiment_id, run_name=f"{experiment.name} seed {run.seed}", tags=_tags(run, experiment)
+                experiment_id,
+                run_name=f"{experiment.name} seed {run.seed}",
+                tags=_tags(run, experiment),
+                start_time=_started(run),
             )
             parameters = {**flatten(experiment.recipe), "seed": run.seed}
             self._client.log_batch(
@@ -152,6 +155,12 @@ class Mirror:
     def _log_artifacts(self, run: RunDirectory, run_id: str) -> None:
         for path in (run.recipe, run.journal, run.result, run.predictions):
             self._client.log_artifact(run_id, str(path))
+
+
+def _started(run: RunDirectory) -> int | None:
+    """When the first attempt began, in milliseconds since the epoch; None (now) before the first step is known."""
+    first = next(journal.read(run.journal), None)
+    return round((first[0].time - first[0].metrics.get("time/wall", 0.0)) * 1000) if first else None
 
 
 def _tags(run: RunDirectory, experiment: Experiment) -> dict[str, str]:

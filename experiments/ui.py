@@ -35,6 +35,7 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     command += ["--port", str(port), "--workers", "1"]
     log = folders.runs() / "mlflow-server.log"
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    console.print("starting the MLflow UI")
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
         try:
             _wait_until_healthy(server, port)

@@ -1,0 +1,7 @@
+"""``python -m experiments`` is the ``vswin`` command."""
+
+from __future__ import annotations
+
+from .cli import main
+
+main()

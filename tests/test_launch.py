@@ -1,0 +1,218 @@
+"""Launching, killing and launching again, with real processes, real submitit and a real MLflow store."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Vswin, vswin_command
+
+from experiments import journal
+from experiments.recipe import Scale
+from experiments.record import load
+from experiments.registry import experiments, find_table, find_variant
+from experiments.runs import RunDirectory, State
+
+VARIANT = "table4/joint"
+
+
+def run_of(variant: str, seed: int = 0) -> RunDirectory:
+    return RunDirectory(Scale.TINY, find_variant(variant).at(Scale.TINY).signature, seed)
+
+
+def computed(run: RunDirectory) -> list[tuple[int, dict[str, float]]]:
+    """What a run's journal says was computed, without what measures the machine."""
+    return [
+        (entry.step, {name: value for name, value in entry.metrics.items() if name.startswith(("train/", "test/"))})
+        for entry, _ in journal.read(run.journal)
+    ]
+
+
+def predictions(run: RunDirectory) -> np.ndarray:
+    with np.load(run.predictions) as archive:
+        return archive["scores"]
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.002)
+
+
+def steps(run: RunDirectory) -> int:
+    return run.journal.read_bytes().count(b"\n") if run.journal.exists() else 0
+
+
+def mlflow_points(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{os.environ['VSWIN_RUNS']}/mlflow.db")
+    experiment = client.get_experiment_by_name("vswin-tiny")
+    assert experiment is not None
+    [found] = client.search_runs(
+        [experiment.experiment_id], f"tags.signature = '{run.signature}' AND tags.seed = '{run.seed}'"
+    )
+    return {
+        name: [(metric.step, metric.value) for metric in client.get_metric_history(found.info.run_id, name)]
+        for name in found.data.metrics
+    }
+
+
+def journal_points(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
+    points: dict[str, list[tuple[int, float]]] = {}
+    for entry, _ in journal.read(run.journal):
+        for name, value in entry.metrics.items():
+            points.setdefault(name, []).append((entry.step, value))
+    return points
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an undisturbed run of VARIANT, seed 0."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    environment = {**os.environ, "VSWIN_DATA": str(tiny_data), "VSWIN_RUNS": str(folder)}
+    subprocess.run(vswin_command("run", VARIANT, "--scale", "tiny"), check=True, capture_output=True, env=environment)
+    run = run_of(VARIANT)
+    return folder / run.scale / run.signature / "seed-0"
+
+
+def assert_equal_to_the_bit(run: RunDirectory, undisturbed: Path, tmp_path: Path) -> None:
+    copy = run_of(VARIANT, seed=99)
+    shutil.copytree(undisturbed, copy.path)
+    assert computed(run) == computed(copy)
+    np.testing.assert_array_equal(predictions(run), predictions(copy))
+
+
+def test_launch_collects_every_run_once_and_tells_mlflow_everything(vswin: Vswin) -> None:
+    first = vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
+    assert len(re.findall("^finished ", first.stdout, re.M)) == 3
+    for experiment in experiments(Scale.TINY, [find_table("table4")]):
+        run = RunDirectory(Scale.TINY, experiment.recipe.signature, 0)
+        assert run.state() is State.DONE
+        recipe = experiment.recipe.optim
+        assert [step for step, _ in computed(run)] == list(range(1, load(run.result).provenance.steps + 2))
+        assert load(run.result).provenance.steps % recipe.epochs == 0
+        assert mlflow_points(run) == journal_points(run)
+    second = vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
+    assert "nothing to do: all 3 runs are done" in second.stdout
+    plan = json.loads(vswin("status", "table4", "--scale", "tiny", "--seeds", "2", "--json").stdout)
+    assert [(step["seed"], step["action"]) for step in plan] == [(0, "DONE")] * 3 + [(1, "SUBMIT")] * 3
+
+
+def test_killed_run_ends_as_if_nothing_had_happened(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:
+    run = run_of(VARIANT)
+    for at in (3, 11):
+        process = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
+        wait_until(lambda at=at: steps(run) >= at)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run.state() is State.INTERRUPTED
+        assert "RESUME" in vswin("status", "table4", "--scale", "tiny", "--seeds", "1").stdout
+    vswin("run", VARIANT, "--scale", "tiny")
+    assert load(run.result).provenance.attempts == 3
+    assert_equal_to_the_bit(run, undisturbed, tmp_path)
+    assert mlflow_points(run) == journal_points(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_signal_saves_at_the_step_and_is_resumed(
+    number: signal.Signals, vswin: Vswin, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = run_of(VARIANT)
+    process = subprocess.Popen(
+        vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: steps(run) >= 5)
+    process.send_signal(number)
+    _, message = process.communicate()
+    assert process.returncode == 1
+    assert re.search(r"stopped at step \d+ of \d+; saved", message)
+    saved = [int(path.stem.removeprefix("step-")) for path in run.checkpoints.iterdir()]
+    assert saved == [run.last_step()]
+    vswin("run", VARIANT, "--scale", "tiny")
+    assert_equal_to_the_bit(run, undisturbed, tmp_path)
+
+
+def test_preempted_job_is_requeued_and_finishes_on_its_own(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:
+    run = run_of(VARIANT)
+    launcher = subprocess.Popen(
+        vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1", "--jobs", "1"), stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: steps(run) >= 5)
+    os.kill(json.loads(run.attempt.read_text())["pid"], signal.SIGUSR2)
+    assert launcher.wait() == 0
+    assert load(run.result).provenance.attempts == 2
+    assert_equal_to_the_bit(run, undisturbed, tmp_path)
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_jobs_survive_their_launcher_and_the_next_one_waits_for_them(vswin: Vswin) -> None:
+    run = run_of(VARIANT)
+    launcher = subprocess.Popen(
+        vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1", "--jobs", "1"), stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: run.state() is State.RUNNING)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
+    assert load(run.result).provenance.attempts == 1
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_two_launches_at_once_do_every_run_once(vswin: Vswin) -> None:
+    command = vswin_command("launch", "table6", "--scale", "tiny", "--seeds", "1")
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("waiting for another launch" in answer for answer in answers) == 1
+    assert sum("nothing to do" in answer for answer in answers) == 1
+    for experiment in experiments(Scale.TINY, [find_table("table6")]):
+        assert load(RunDirectory(Scale.TINY, experiment.recipe.signature, 0).result).provenance.attempts == 1
+
+
+def test_failed_run_says_why_and_is_tried_again(vswin: Vswin, tiny_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    os.environ["VSWIN_DATA"] = str(data)
+    victim = next((data / "moving-digits" / "tiny" / "val").iterdir())
+    whole = victim.read_bytes()
+    victim.write_bytes(b"not a video")
+    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
+    assert f"{victim}" in answer.stdout.replace("\n", "")
+    assert "0 finished, 2 did not" in answer.stdout
+    [first, *_] = json.loads(vswin("status", "baselines", "--scale", "tiny", "--json").stdout)
+    assert first["action"] == "RETRY"
+    assert victim.name in first["error"]
+    victim.write_bytes(whole)
+    vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
+    assert run_of("baselines/joint").state() is State.DONE
+
+
+def test_a_job_refuses_another_recipe_than_was_launched(home: Path) -> None:
+    from experiments.job import SignatureError, run_one
+
+    with pytest.raises(SignatureError, match="but ffffffffff was launched: the code changed in between"):
+        run_one(Scale.TINY, VARIANT, "ffffffffff", 0)
+    assert RunDirectory(Scale.TINY, "ffffffffff", 0).state() is not State.DONE
+
+
+def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{blocked}/mlflow.db")
+    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
+    assert "nothing is lost: vswin sync" in answer.stdout
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    vswin("sync", "--scale", "tiny")
+    run = run_of("baselines/space-only")
+    assert mlflow_points(run) == journal_points(run)

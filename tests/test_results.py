@@ -1,0 +1,202 @@
+"""Records, statistics and tables: what is measured is shown, what is not is a dash, scales never mix."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import collect, record, tables
+from experiments.journal import Journal
+from experiments.recipe import Scale, to_dict
+from experiments.record import Kind, Provenance, Record, RecordError
+from experiments.registry import Variant, find_table, find_variant
+from experiments.runs import Ownership, RunDirectory, write_text
+from experiments.statistics import Summary, summarise
+
+PROVENANCE = Provenance(
+    commit="0" * 40,
+    dirty=False,
+    finished="2021-06-24T00:00:00Z",
+    python="3.11.7",
+    torch="2.13.0",
+    software="0" * 16,
+    device="a processor",
+    threads=1,
+    dataset={"train": "1" * 64, "val": "2" * 64},
+    attempts=1,
+    steps=3,
+    wall_seconds=1.0,
+    cpu_seconds=1.0,
+)
+
+
+def make_record(variant: Variant, *, seed: int, top1: float, scale: Scale = Scale.MINI) -> Record:
+    recipe = variant.at(scale)
+    return Record(
+        schema=record.SCHEMA,
+        kind=Kind.TRAINED,
+        scale=scale,
+        signature=recipe.signature,
+        protocol=recipe.protocol_signature,
+        seed=seed,
+        top1=top1,
+        top5=99.0,
+        videos=4,
+        params=1000,
+        flops=10**6,
+        recipe=to_dict(recipe),
+        provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path / "results"))
+
+
+def finished_run(variant: Variant, *, seed: int, top1: float, scale: Scale = Scale.MINI) -> RunDirectory:
+    result = make_record(variant, seed=seed, top1=top1, scale=scale)
+    run = RunDirectory(scale, result.signature, seed)
+    Ownership(run)
+    with Journal(run.journal) as journal:
+        for step in (1, 2, 3):
+            journal.write(step, {"train/loss": 1 / step})
+        journal.write(4, {"test/top1": top1})
+    scores = np.random.default_rng(seed).dirichlet(np.ones(6), size=4).astype(np.float32)
+    np.savez_compressed(run.predictions, scores=scores, labels=np.array([0, 1, 2, 3]))
+    write_text(run.result, record.dump(result))
+    return run
+
+
+def test_collecting_twice_writes_once(tmp_path: Path) -> None:
+    runs = [finished_run(find_variant("table4/joint"), seed=seed, top1=80.0 + seed) for seed in range(2)]
+    files = list(collect.collect(runs))
+    stamps = [(path.stat().st_mtime_ns, path.read_bytes()) for path in files]
+    assert [path.stat().st_mtime_ns for path in collect.collect(runs)] == [stamp for stamp, _ in stamps]
+    assert [item.top1 for item in collect.load_records(Scale.MINI)] == [80.0, 81.0]
+    assert sorted(path.suffix for path in files[0].parent.iterdir()) == [".json", ".json", ".npz", ".npz"]
+
+
+def test_details_hold_the_five_best_classes_and_the_curve() -> None:
+    run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
+    [path] = collect.collect([run])
+    details = record.load_details(path)
+    with np.load(run.predictions) as archive:
+        best = archive["scores"].argmax(axis=1)
+    assert details.classes.shape == details.scores.shape == (4, 5)
+    np.testing.assert_array_equal(details.classes[:, 0], best)
+    assert (np.diff(details.scores.astype(np.float32), axis=1) <= 0).all()
+    np.testing.assert_array_equal(details.steps, [1, 2, 3])
+    np.testing.assert_allclose(details.loss, [1, 1 / 2, 1 / 3], rtol=1e-6)
+
+
+def test_tiny_runs_leave_no_records() -> None:
+    run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0, scale=Scale.TINY)
+    with pytest.raises(ValueError, match="leave no records"):
+        list(collect.collect([run]))
+
+
+def test_unfinished_runs_leave_no_records() -> None:
+    run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
+    run.result.unlink()
+    assert list(collect.collect([run])) == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"top1": "80"},
+        {"schema": 99},
+        {"unexpected": 1},
+        {"scale": "huge"},
+    ],
+)
+def test_what_is_not_a_record_is_refused_by_name(spoil: dict[str, object], tmp_path: Path) -> None:
+    content = json.loads(record.dump(make_record(find_variant("table4/joint"), seed=0, top1=80.0)))
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({**content, **spoil}))
+    with pytest.raises(RecordError, match=r"record\.json"):
+        record.load(path)
+
+
+def test_record_round_trip(tmp_path: Path) -> None:
+    original = make_record(find_variant("table4/split"), seed=3, top1=76.5)
+    write_text(tmp_path / "record.json", record.dump(original))
+    assert record.load(tmp_path / "record.json") == original
+
+
+def test_summaries() -> None:
+    assert summarise([]) is None
+    assert summarise([80.0]) == Summary(1, 80.0, None)
+    summary = summarise([1.0, 2.0, 4.0])
+    assert summary is not None
+    assert (summary.n, summary.mean) == (3, pytest.approx(7 / 3))
+    assert summary.deviation == pytest.approx(((16 / 9 + 1 / 9 + 25 / 9) / 2) ** 0.5)
+
+
+def table4_records() -> list[Record]:
+    return [
+        make_record(find_variant("table4/joint"), seed=0, top1=90.0),
+        make_record(find_variant("table4/joint"), seed=1, top1=92.0),
+        make_record(find_variant("table4/split"), seed=0, top1=50.0),
+    ]
+
+
+def test_cells_show_ours_beside_the_papers() -> None:
+    frame = tables.cells(find_table("table4"), Scale.MINI, table4_records())
+    assert frame["Top-1, ours (mini)"].tolist() == ["91.0 ± 1.4", "50.0", "-"]
+    assert frame["Seeds"].tolist() == ["2", "1", "0"]
+    assert frame["Top-1, paper"].tolist() == ["78.8", "76.4", "78.5"]
+    assert frame["GFLOPs, paper"].tolist() == ["88", "83", "95"]
+    assert frame["Param (M), paper"].tolist() == ["28.2", "42.0", "36.5"]
+
+
+def test_a_shared_baseline_shows_in_every_table_that_has_it() -> None:
+    frame = tables.cells(find_table("table6"), Scale.MINI, table4_records())
+    assert frame["Top-1, ours (mini)"].tolist() == ["91.0 ± 1.4", "-", "-"]
+    assert "GFLOPs, paper" not in frame.columns
+
+
+def test_scales_and_protocols_never_share_a_column() -> None:
+    [first, *_] = table4_records()
+    other_protocol = dataclasses.replace(first, protocol="ffffff")
+    paper = tables.cells(find_table("table4"), Scale.PAPER, [*table4_records(), other_protocol])
+    assert paper["Top-1, ours (paper)"].tolist() == ["-", "-", "-"]
+    assert tables.measured(find_variant("table4/joint"), Scale.MINI, [other_protocol]) == []
+
+
+def test_the_paper_columns_are_marked_as_another_scale() -> None:
+    text = tables.to_markdown(find_table("table4"), Scale.MINI, table4_records())
+    assert "another scale, not comparable number by number" in text
+    assert "another scale" not in tables.to_markdown(find_table("table4"), Scale.PAPER, [])
+
+
+def test_written_tables_are_stable(tmp_path: Path) -> None:
+    chosen = [find_table("table4"), find_table("table6")]
+    files = tables.write(chosen, Scale.MINI, table4_records())
+    before = {path: path.read_bytes() for path in files}
+    assert {path.suffix for path in files} == {".md", ".csv", ".html"}
+    assert len(files) == 6
+    tables.write(chosen, Scale.MINI, reversed(table4_records()))
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_frames_for_plots() -> None:
+    for seed, top1 in enumerate((90.0, 92.0)):
+        list(collect.collect([finished_run(find_variant("table4/joint"), seed=seed, top1=top1)]))
+    records = collect.load_records(Scale.MINI)
+    chosen = [find_table("table4"), find_table("table6")]
+    points = tables.seeds(chosen, Scale.MINI, records)
+    assert points[["table", "row", "seed", "top1"]].to_numpy().tolist() == [
+        ["table4", "joint", 0, 90.0],
+        ["table4", "joint", 1, 92.0],
+        ["table6", "w. 3D shifting", 0, 90.0],
+        ["table6", "w. 3D shifting", 1, 92.0],
+    ]
+    loss = tables.curves(chosen, Scale.MINI, records, smooth=2)
+    assert loss["loss"].tolist()[:3] == pytest.approx([1, 3 / 4, 5 / 12])
+    assert len(loss) == 12
+    assert tables.curves(chosen, Scale.PAPER, records, smooth=2).empty
