@@ -71,7 +71,7 @@ def test_uniform_clips_span_the_video(num_frames: int, clip_len: int, seed: int)
 
 
 def test_uniform_sampling_has_one_view_in_time() -> None:
-    with pytest.raises(ValueError, match="expected 1 test clip with uniform sampling.*got 4.*clips=1"):
+    with pytest.raises(ValueError, match=r"expected 1 test clip with uniform sampling.*got 4.*clips=1"):
         clips.view_frames(90, clip=ClipConfig(sampling=Sampling.UNIFORM), num_clips=4)
 
 
@@ -120,7 +120,7 @@ def test_view_boxes_lie_inside(height: int, width: int, num_crops: int, data: st
 
 
 def test_a_crop_larger_than_the_frame_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a crop of at most 200.*320x200.*got 224.*resize"):
+    with pytest.raises(ValueError, match=r"expected a crop of at most 200.*320x200.*got 224.*resize"):
         clips.view_boxes(200, 320, crop=224, num_crops=3)
 
 

@@ -45,17 +45,19 @@ class VideoStyle:
 
     ``hold``: frames of each colour. ``gap``: least and most neutral frames between two colours. ``margin``: least
     neutral frames before the first and after the last colour. ``speed``: least and most pixels per frame.
+    ``saturation``: of a video's colours, least and most; at 0 they would all be neutral.
     """
 
     frames: int = 18
     side: int = 24
-    digit: int = 16
+    digit: int = 18
     hold: int = 4
     gap: tuple[int, int] = (1, 2)
     margin: int = 1
-    speed: tuple[float, float] = (0.15, 0.45)
-    texture: float = 0.2
-    noise: float = 0.02
+    speed: tuple[float, float] = (0.15, 0.5)
+    saturation: tuple[float, float] = (0.05, 1.0)
+    texture: float = 0.3
+    noise: float = 0.03
 
     def __post_init__(self) -> None:
         needed = 2 * self.margin + len(ORDERS[0]) * self.hold + (len(ORDERS[0]) - 1) * self.gap[1]
@@ -65,7 +67,8 @@ class VideoStyle:
 
 def render(glyph: Floats, *, label: int, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.uint8]:
     """A video of ``glyph`` ([8, 8], from 0 to 1) of class ``label``: RGB, uint8 [frames, side, side, 3]."""
-    colours = _RGB[_timetable(label, style=style, generator=generator)]
+    palette = _RGB[Colour.NEUTRAL] + generator.uniform(*style.saturation) * (_RGB - _RGB[Colour.NEUTRAL])
+    colours = palette[_timetable(label, style=style, generator=generator)]
     corners = _path(style=style, generator=generator)
     pixels = np.arange(style.side)
     coarse = generator.uniform(0, style.texture, size=(4, 4))

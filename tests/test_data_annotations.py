@@ -1,0 +1,122 @@
+"""Annotation lists: parsed right, or refused with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vswin.data.annotations import DataError, Split, VideoList
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "train.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "labels"),
+    [
+        ("a.mp4 0\nb.mp4 1\n", ("a.mp4", "b.mp4"), (0, 1)),
+        ("a.mp4 0\nb.mp4 1", ("a.mp4", "b.mp4"), (0, 1)),
+        ("a.mp4 0\r\nb.mp4 1\r\n", ("a.mp4", "b.mp4"), (0, 1)),
+        ("\ufeffa.mp4 0\n\nb.mp4 1\n\n", ("a.mp4", "b.mp4"), (0, 1)),
+        ("riding a bike/a b.mp4 2\n", ("riding a bike/a b.mp4",), (2,)),
+        ("a.mp4\t3\n", ("a.mp4",), (3,)),
+        ("/videos/a,b.mp4 0\n", ("/videos/a,b.mp4",), (0,)),
+        ("Übung\u2028ü.mp4 0\n", ("Übung\u2028ü.mp4",), (0,)),
+    ],
+    ids=["plain", "no end", "Windows", "mark, empty lines", "blanks", "tab", "absolute, comma", "Unicode"],
+)
+def test_lists_are_parsed(tmp_path: Path, text: str, names: tuple[str, ...], labels: tuple[int, ...]) -> None:
+    videos = VideoList.read(written(tmp_path, text))
+    assert (videos.names, videos.labels, len(videos)) == (names, labels, len(names))
+    assert videos.path(0) == tmp_path / names[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a.mp4 0\nb.mp4\n", 2, "expected 'path label' with an integer label, got 'b.mp4'"),
+        ("a.mp4 0\nb c.mp4\n", 2, "expected 'path label' with an integer label, got 'b c.mp4'"),
+        ("a.mp4 0.5\n", 1, "expected 'path label' with an integer label"),
+        ("a.mp4 0\n7\n", 2, "expected 'path label' with an integer label, got '7'"),
+        ("a.mp4 0\nb.mp4 3\n", 2, "expected a label from 0 to 2, got 3"),
+        ("a.mp4 -1\n", 1, "expected a label from 0 to 2, got -1"),
+        ("a.mp4 0\nb.mp4 1\na.mp4 1\n", 3, "expected every video once, got 'a.mp4' again after line 1"),
+    ],
+    ids=["no label", "no label, blank", "half a label", "no path", "too high", "negative", "twice"],
+)
+def test_wrong_rows_are_refused_by_file_and_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(DataError) as refusal:
+        VideoList.read(path, classes=("run", "jump", "swim"))
+    assert str(refusal.value).startswith(f"{path}:{line}: {message}")
+
+
+def test_negative_labels_are_refused_without_class_names_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.txt:1: expected a label of at least 0, got -1"):
+        VideoList.read(written(tmp_path, "a.mp4 -1\n"))
+
+
+def test_an_empty_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.txt: expected rows 'path label', got an empty file"):
+        VideoList.read(written(tmp_path, "\n\n"))
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.txt: expected UTF-8 text, got byte 0xff"):
+        VideoList.read(written(tmp_path, b"\xff\xfe"))
+
+
+def test_a_missing_list_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"kinetics400/val\.txt: cannot be opened .*\$VSWIN_DATA"):
+        VideoList.of_split(tmp_path, dataset="kinetics400", split=Split.VAL)
+    with pytest.raises(DataError, match=r"moving-digits/colour-order/val\.txt: .*: vswin data generate"):
+        VideoList.of_split(tmp_path, dataset="moving-digits/colour-order", split=Split.VAL)
+
+
+def test_class_names_lie_beside_the_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "sports"
+    folder.mkdir()
+    written(folder, "a.mp4 1\n")
+    assert VideoList.of_split(tmp_path, dataset="sports", split=Split.TRAIN).classes == ()
+    (folder / "classes.txt").write_text("run\nhigh jump\n")
+    assert VideoList.of_split(tmp_path, dataset="sports", split=Split.TRAIN).classes == ("run", "high jump")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("run\n\nswim\n", ":2: .*got an empty line"), ("run\nswim\nrun\n", ":3: .*got 'run' again after line 1")],
+)
+def test_wrong_class_names_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
+    written(tmp_path, "a.mp4 0\n")
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(DataError, match=r"classes\.txt" + message):
+        VideoList.in_folder(tmp_path, split=Split.TRAIN)
+
+
+def test_the_fingerprint_sees_rows_sizes_and_class_order(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"1234")
+
+    def fingerprint(text: str = "a.mp4 0\nb.mp4 1\n", classes: tuple[str, ...] = ("run", "swim")) -> str:
+        return VideoList.read(written(tmp_path, text), classes=classes).fingerprint
+
+    before = fingerprint()
+    assert len(before) == 64
+    assert fingerprint() == before
+    assert fingerprint("a.mp4 0\r\nb.mp4 1\r\n") == before
+    assert fingerprint("a.mp4 1\nb.mp4 0\n") != before
+    assert fingerprint("b.mp4 1\na.mp4 0\n") != before
+    assert fingerprint(classes=("swim", "run")) != before
+    (tmp_path / "b.mp4").write_bytes(b"12345")
+    assert fingerprint() != before
+
+
+def test_the_fingerprint_misses_no_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"1234")
+    videos = VideoList.read(written(tmp_path, "a.mp4 0\nb.mp4 1\n"))
+    with pytest.raises(DataError, match=r"b\.mp4: cannot be opened"):
+        _ = videos.fingerprint

@@ -1,0 +1,199 @@
+"""Moving Digits: the same seed gives the same videos, and a half data set never looks complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vswin.data import moving_digits
+from vswin.data.annotations import Split, VideoList
+from vswin.data.drifting_digit import _RGB, CLASSES, ORDERS, Colour, VideoStyle, _path, _timetable, render
+from vswin.data.moving_digits import TINY, Task, generate, is_complete
+from vswin.data.video import probe, read_frames
+
+TASK = Task(name="test", train=18, val=6)
+
+
+def decoded(folder: Path) -> str:
+    """sha256 of every decoded pixel, in the order of the lists."""
+    digest = hashlib.sha256()
+    for split in Split:
+        videos = VideoList.in_folder(folder, split=split)
+        for index in range(len(videos)):
+            digest.update(read_frames(videos.path(index), range(probe(videos.path(index)).num_frames)).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("data"), task=TASK)
+
+
+def test_it_has_the_layout_of_kinetics_lists(folder: Path) -> None:
+    assert folder.parts[-2:] == ("moving-digits", "test")
+    train = VideoList.of_split(folder.parents[1], dataset="moving-digits/test", split=Split.TRAIN)
+    val = VideoList.of_split(folder.parents[1], dataset="moving-digits/test", split=Split.VAL)
+    assert train.classes == val.classes == CLASSES
+    assert Counter(train.labels) == dict.fromkeys(range(6), 3)
+    assert Counter(val.labels) == dict.fromkeys(range(6), 1)
+    info = probe(val.path(0))
+    assert (info.num_frames, info.height, info.width) == (TASK.style.frames, TASK.style.side, TASK.style.side)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["fingerprint"] == {"train": train.fingerprint, "val": val.fingerprint}
+
+
+def test_the_same_seed_gives_the_same_pixels_for_any_number_of_processes(folder: Path, tmp_path: Path) -> None:
+    written: list[int] = []
+    again = generate(tmp_path, task=TASK, workers=2, on_videos=written.append)
+    assert sum(written) == TASK.train + TASK.val
+    assert decoded(again) == decoded(folder)
+    for name in ("train.txt", "val.txt", "classes.txt", "manifest.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_another_seed_gives_other_pixels(folder: Path, tmp_path: Path) -> None:
+    assert decoded(generate(tmp_path, task=TASK, seed=1)) != decoded(folder)
+
+
+def test_the_second_call_does_nothing(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    written: list[int] = []
+    generate(folder.parents[1], task=TASK, on_videos=written.append)
+    assert written == []
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def remove_a_video(folder: Path) -> None:
+    (folder / "val" / "00003.mp4").unlink()
+
+
+def cut_a_video(folder: Path) -> None:
+    (folder / "val" / "00003.mp4").write_bytes(b"")
+
+
+def remove_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def spoil_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"generator": ')
+
+
+def change_a_label(folder: Path) -> None:
+    path = folder / "train.txt"
+    path.write_text(path.read_text().replace("00000.mp4 0", "00000.mp4 1"))
+
+
+@pytest.mark.parametrize("damage", [remove_a_video, cut_a_video, remove_manifest, spoil_manifest, change_a_label])
+def test_what_is_damaged_is_made_again(tmp_path: Path, folder: Path, damage: Callable[[Path], None]) -> None:
+    mine = generate(tmp_path, task=TASK)
+    damage(mine)
+    assert not is_complete(tmp_path, task=TASK)
+    generate(tmp_path, task=TASK)
+    assert is_complete(tmp_path, task=TASK)
+    assert decoded(mine) == decoded(folder)
+    assert [path.name for path in mine.parent.iterdir() if path.is_dir()] == ["test"]
+
+
+def test_other_parameters_replace_what_is_there(tmp_path: Path) -> None:
+    generate(tmp_path, task=TASK)
+    fewer = Task(name="test", train=6, val=6)
+    assert not is_complete(tmp_path, task=fewer)
+    folder = generate(tmp_path, task=fewer)
+    assert len(list(folder.rglob("*.mp4"))) == 12
+
+
+def test_an_interrupted_generation_shows_nothing_and_is_made_by_the_next(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, task=TASK, on_videos=interrupt)
+    assert not (tmp_path / "moving-digits" / "test").exists()
+    assert not is_complete(tmp_path, task=TASK)
+    assert decoded(generate(tmp_path, task=TASK)) == decoded(folder)
+
+
+def _generate(data: Path) -> None:
+    generate(data, task=TASK)
+
+
+def test_two_at_once_end_with_one_complete_data_set(tmp_path: Path, folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=_generate, args=(tmp_path,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(timeout=60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert is_complete(tmp_path, task=TASK)
+    assert decoded(tmp_path / "moving-digits" / "test") == decoded(folder)
+
+
+def test_training_and_validation_share_no_handwritten_digit() -> None:
+    glyphs = moving_digits._glyphs()
+    images = {split: {glyph.tobytes() for glyph in glyphs[split]} for split in Split}
+    assert len(images[Split.TRAIN]) > 800
+    assert not images[Split.TRAIN] & images[Split.VAL]
+
+
+@pytest.mark.parametrize("label", range(len(ORDERS)))
+def test_no_two_neighbouring_frames_show_two_colours(label: int) -> None:
+    style = VideoStyle()
+    for seed in range(50):
+        table = _timetable(label, style=style, generator=np.random.default_rng(seed)).tolist()
+        for colours in pairwise(table):
+            assert len(set(colours) - {Colour.NEUTRAL}) <= 1
+        seen = [colour for colour, after in pairwise([*table, Colour.NEUTRAL]) if colour != after]
+        assert tuple(colour for colour in seen if colour != Colour.NEUTRAL) == ORDERS[label]
+        assert Counter(table)[Colour.RED] == Counter(table)[Colour.GREEN] == Counter(table)[Colour.BLUE] == style.hold
+
+
+def test_place_and_direction_do_not_tell_the_time() -> None:
+    style = VideoStyle()
+    paths = np.stack([_path(style=style, generator=np.random.default_rng(seed)) for seed in range(4000)])
+    room = style.side - style.digit
+    assert paths.min() >= 0
+    assert paths.max() <= room
+    first = np.concatenate([paths[:, 0], paths[:, 1] - paths[:, 0]], axis=1)
+    last = np.concatenate([paths[:, -2], paths[:, -1] - paths[:, -2]], axis=1)
+    # Four standard errors of a quantile of 4,000 uniform values, in units of each column's spread.
+    quantiles = np.linspace(0.1, 0.9, 9)
+    spread = first.max(axis=0) - first.min(axis=0)
+    difference = np.quantile(first, quantiles, axis=0) - np.quantile(last, quantiles, axis=0)
+    assert np.abs(difference / spread).max() < 0.05
+    # Walls turn the digit back, so place and direction are related, but late no more than early.
+    correlation = [np.corrcoef(pair[:, 0], pair[:, 2])[0, 1] for pair in (first, last)]
+    assert abs(correlation[0] - correlation[1]) < 0.09
+
+
+def test_a_digit_shows_its_colour() -> None:
+    glyph = np.ones((8, 8))
+    style = VideoStyle(noise=0.0, texture=0.0, saturation=(1.0, 1.0))
+    frames = render(glyph, label=0, style=style, generator=np.random.default_rng(0))
+    assert frames.dtype == np.uint8
+    assert frames.shape == (style.frames, style.side, style.side, 3)
+    brightest = frames.reshape(style.frames, -1, 3).max(axis=1) / 255
+    shown = [int(np.abs(_RGB - rgb).sum(axis=1).argmin()) for rgb in brightest]
+    order = [colour for colour, after in pairwise([*shown, Colour.NEUTRAL]) if colour != after]
+    assert tuple(colour for colour in order if colour != Colour.NEUTRAL) == ORDERS[0]
+
+
+def test_too_few_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected at least 18 frames for three colours and the gaps, got 17"):
+        VideoStyle(frames=17)
+
+
+def test_tiny_is_tiny(tmp_path: Path) -> None:
+    folder = generate(tmp_path, task=TINY)
+    assert sum(path.stat().st_size for path in folder.rglob("*.mp4")) < 1_000_000
