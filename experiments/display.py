@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .cost import view_cost
 from .doctor import Finding
 from .plan import Action, Step
 from .recipe import Scale, difference, flatten
@@ -57,6 +61,7 @@ def variant_json(variant: Variant, scale: Scale) -> dict[str, Any]:
         "difference": {
             path: {"baseline": old, "here": new} for path, (old, new) in sorted(difference(recipe, baseline).items())
         },
+        "cost": asdict(view_cost(recipe)),
         "recipe": flatten(recipe),
     }
 
@@ -77,6 +82,7 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
         console.print(f"  {path:<28}{_plain(change['here'])}  [dim](there {_plain(change['baseline'])})[/]")
     if not content["difference"]:
         console.print("  nothing: it is the baseline")
+    _show_cost(console, content["cost"])
     console.print("\n[bold]recipe[/]")
     for path, value in content["recipe"].items():
         console.print(f"  {path:<28}{_plain(value)}")
@@ -118,10 +124,10 @@ def show_plan(console: Console, steps: list[Step], *, title: str) -> None:
 
 def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str) -> None:
     """A table of the paper, as ``tables.cells`` gives it."""
-    grid = Grid(title=f"{table.id}: {table.caption}", title_justify="left")
+    grid = Grid(title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for position, name in enumerate(frame.columns):
         style = "dim" if name.endswith("paper") else ""
-        grid.add_column(name, justify="left" if position == 0 else "right", style=style)
+        grid.add_column(name, justify="left" if position == 0 else "right", style=style, no_wrap=position == 0)
     for row in frame.to_numpy():
         grid.add_row(*row)
     console.print(grid)
@@ -144,6 +150,15 @@ def show_findings(console: Console, findings: list[Finding]) -> None:
 def relative(path: Path) -> str:
     """``path`` as a user would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _show_cost(console: Console, cost: Mapping[str, Any]) -> None:
+    """Cost per stage, in the order of the model; FLOPs in the paper's convention."""
+    console.print("\n[bold]cost of one view[/]")
+    for section in [*cost["sections"], {"name": "all", **cost}]:
+        console.print(
+            f"  {section['name']:<28}{section['params']:>12,} parameters{section['flops'] / 1e9:>10.3f} GFLOPs"
+        )
 
 
 def _reported(paper: Reported | None) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import folders, provenance
+from .cost import view_cost
 from .journal import Journal, read
 from .recipe import Recipe, Scale, to_dict
 from .record import SCHEMA, Kind, Provenance, Record, dump
@@ -97,7 +98,7 @@ def _train_and_test(
     from vswin.data.datasets import TestViews, TrainClips
     from vswin.data.loaders import train_loader, view_loader
     from vswin.data.sampler import TrainBatches
-    from vswin.models import build, count_cost, inflate, read_checkpoint
+    from vswin.models import build, inflate, read_checkpoint
     from vswin.training.evaluate import evaluate
     from vswin.training.train import End, train
 
@@ -160,8 +161,7 @@ def _train_and_test(
         log(outcome.step + 1, {"test/top1": top1, "test/top5": top5})
 
     # ------------------------------------------------------------------ leave
-    clip = recipe.data.clip
-    cost = count_cost(model, (1, 3, clip.length, recipe.protocol.crop, recipe.protocol.crop))
+    cost = view_cost(recipe)
     code = provenance.commit()
     record = Record(
         schema=SCHEMA,

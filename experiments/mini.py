@@ -22,7 +22,7 @@ def mini(recipe: Recipe) -> Recipe:
             model,
             embed_dim=24,
             depths=(2, 2),
-            num_heads=(1, 2),
+            num_heads=(2, 4),
             window=_window(model.window),
             drop_path=0.0,
             head_dropout=0.0,
@@ -37,7 +37,7 @@ def mini(recipe: Recipe) -> Recipe:
             area=(0.8, 1.0),
         ),
         # every rate is the paper's times the same factor: ratios between variants stay
-        optim=replace(optim, lr=20 * optim.lr, batch_size=16, epochs=20),
+        optim=replace(optim, lr=10 * optim.lr, batch_size=16, epochs=14),
         protocol=Protocol(clips=2, crops=1, short_side=24, crop=24),
     )
 

@@ -77,6 +77,8 @@ def test_json_is_for_scripts(vswin: Vswin) -> None:
     assert list(json.loads(vswin("list", "--json").stdout)) == list(tables())
     shown = json.loads(vswin("show", "table6/none", "--scale", "paper", "--json").stdout)
     assert shown["paper"]["top1"] == 78.1
+    assert (shown["cost"]["params"], round(shown["cost"]["flops"] / 1e9)) == (28_158_070, 88)
+    assert sum(section["flops"] for section in shown["cost"]["sections"]) == shown["cost"]["flops"]
     assert shown["difference"] == {"model.shift": {"baseline": "full", "here": "none"}}
     assert {"torch", "CUDA", "PyAV", "Slurm", "MLflow", "disk"} <= {
         item["name"] for item in json.loads(vswin("doctor", "--json").stdout)

@@ -1,0 +1,67 @@
+"""The README says what is so: its commands exist and parse, its generated blocks are current."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from experiments.cli import app
+from experiments.collect import load_records
+from experiments.recipe import Scale
+from experiments.registry import find_table
+from experiments.tables import to_markdown, write
+
+CLONE = Path(__file__).resolve().parent.parent
+README = (CLONE / "README.md").read_text()
+BLOCKS = re.findall(r"(?m)(?:^(?: {4}).*\n)+", README)
+COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", README)
+
+
+def commands(program: str) -> list[str]:
+    return sorted({line.split("  #")[0].strip() for line in COMMANDS if line.startswith(f"{program} ")})
+
+
+@pytest.mark.parametrize("line", commands("vswin"))
+def test_vswin_commands_parse(line: str) -> None:
+    command: click.Command = typer.main.get_command(app)
+    arguments = shlex.split(line)[1:]
+    context: click.Context | None = None
+    while isinstance(command, click.Group):
+        context = click.Context(command, parent=context)
+        name, command_or_none, arguments = command.resolve_command(context, arguments)
+        assert command_or_none is not None, name
+        command = command_or_none
+    command.make_context(command.name, arguments, parent=context)
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_make_targets_exist(line: str) -> None:
+    subprocess.run(["make", "--dry-run", *shlex.split(line)[1:]], cwd=CLONE, check=True, capture_output=True)
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(commands("vswin")) >= 8
+    assert {"make demo", "make test", "make slow"} <= set(commands("make"))
+
+
+def test_linked_files_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("http") or (CLONE / target).exists(), target
+
+
+@pytest.mark.parametrize("table", ["table4", "table6", "baselines"])
+def test_tables_in_the_readme_are_rendered_from_the_committed_records(table: str) -> None:
+    rendered = to_markdown(find_table(table), Scale.MINI, load_records(Scale.MINI)).split("\n\n")[2]
+    assert rendered in README
+
+
+def test_committed_tables_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = load_records(Scale.MINI)
+    committed = CLONE / "results" / "mini" / "tables"
+    monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path))
+    written = write([find_table(name) for name in ("table4", "table6", "baselines")], Scale.MINI, records)
+    assert {path.name: path.read_text() for path in written} == {p.name: p.read_text() for p in committed.iterdir()}
