@@ -40,7 +40,8 @@ demo: .venv/.core
 	@$(BIN)/vswin launch table4 table6 --scale mini --seeds 2
 	@$(BIN)/vswin collect --scale mini
 	@$(BIN)/vswin tables table4 table6 --scale mini
-	@$(BIN)/jupyter nbconvert --log-level WARN --execute --to html --output-dir demo/results notebooks/1_tables.ipynb
+	@$(BIN)/jupyter nbconvert --execute --to html --output-dir demo/results notebooks/1_tables.ipynb \
+	  > demo/notebook.log 2>&1 || { cat demo/notebook.log; exit 1; }
 	@echo
 	@echo "What to open next"
 	@echo "  demo/results/1_tables.html                     the notebook, executed"

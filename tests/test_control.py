@@ -28,4 +28,4 @@ def test_space_only_stays_twenty_points_below_joint_attention(
     assert len(joint) == len(space_only) == 3
     assert all(with_time - without >= 20 for with_time, without in zip(joint, space_only, strict=True))
     # by construction: which two colours a video has can be seen in single frames, their order cannot
-    assert max(space_only) < 60
+    assert max(space_only) < 65

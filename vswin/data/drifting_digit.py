@@ -7,8 +7,8 @@ The class is the ordered pair of colours, and by construction nothing but their 
 * the digit moves like a ball between walls from a uniformly random place in a uniformly random direction, so where it
   is and where it goes say nothing of how late it is.
 
-Single frames, or the two of a token, therefore give away which two colours a video has and never which came first: a
-network without temporal attention can be right half of the time at best, where chance is one in six.
+Single frames, or the two of a token, therefore give away which two colours a video has and not which came first: a
+network without temporal attention is right about half of the time, where chance is one in six.
 """
 
 from __future__ import annotations
