@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import random
+import re
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from toy_models import TOYS
 
-from vswin.models import SwinTransformer3D, create_model, load_checkpoint, read_checkpoint, save_weights
+from vswin.models import (
+    SwinTransformer3D,
+    create_model,
+    inert_pickle,
+    inflate,
+    load_checkpoint,
+    read_checkpoint,
+    save_weights,
+)
 from vswin.models.checkpoints import Format, load_state
 from vswin.models.inert_pickle import Inert, read_inertly
 
@@ -240,23 +253,133 @@ def test_the_inert_reader_reads_tensors_as_torch_does(tensor: Tensor, tmp_path: 
 # -- files that must be refused
 
 
-def truncated(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def written(kind: str, folder: Path) -> Path:
+    """A small checkpoint of each kind of file."""
+    state = video_model().state_dict()
+    path = folder / f"checkpoint.{'safetensors' if kind == 'safetensors' else 'pth'}"
+    match kind:
+        case "safetensors":
+            save_weights(video_model(), path)
+        case "zip":
+            torch.save({"state_dict": state}, path)
+        case "zip with objects":
+            torch.save({"state_dict": state, "hub": Hub()}, path)
+        case "legacy":
+            torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
     return path
 
 
-@pytest.mark.parametrize("content", ["tensors", "objects"])
-def test_truncated_torch_file(content: str, tmp_path: Path) -> None:
-    extra = {} if content == "tensors" else {"hub": Hub()}
-    path = truncated(saved({"state_dict": video_model().state_dict(), **extra}, tmp_path))
-    with pytest.raises(ValueError, match=r"checkpoint.pth is cut short or no PyTorch checkpoint .*; download it again"):
-        load_checkpoint(video_model(), path)
+KINDS = ["safetensors", "zip", "zip with objects", "legacy"]
 
 
-def test_truncated_safetensors_file(tmp_path: Path) -> None:
-    save_weights(video_model(), tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="is cut short or no safetensors file"):
-        read_checkpoint(truncated(tmp_path / "model.safetensors"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_truncated_files(kind: str, tmp_path: Path) -> None:
+    path = written(kind, tmp_path)
+    assert same(read_checkpoint(path), weights(video_model()))
+    content = path.read_bytes()
+    for size in {0, 1, 9, *range(20, len(content), len(content) // 40), len(content) - 1}:
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=rf"{path.name} is .*download it again"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")  # what torch and zipfile say of damage
+def test_flipped_bytes_are_a_value_error_or_other_weights(kind: str, tmp_path: Path) -> None:
+    path = written(kind, tmp_path)
+    content = path.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for number in range(200):
+        damaged = bytearray(content)
+        # Half of them where the names and sizes stand: at the start or, in a zip file, at the end.
+        place = generator.randrange(1000) if number % 2 else generator.randrange(len(content))
+        damaged[-place if number % 4 == 1 else place] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        with suppress(ValueError):
+            read_checkpoint(path)
+            continue
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            read_checkpoint(path)
+        refused += 1
+    assert refused > 5
+
+
+def zipped(data: bytes, folder: Path, *, storage: bytes = b"", compression: int = zipfile.ZIP_STORED) -> Path:
+    """A file as torch.save writes it, with a pickle of one's own."""
+    path = folder / "checkpoint.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", storage, compress_type=compression)
+    return path
+
+
+def tensor_pickle(numel: int) -> bytes:
+    """``{"weight": tensor}`` over storage 0, of which the first ``numel`` numbers."""
+    storage = b"((Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI%d\ntQ" % numel
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage.replace(b"((", b"(") + b"I0\n(I%d\nt(I1\ntI00\nNtR"
+    return b"\x80\x02(Vweight\n" + rebuild % numel + b"d."
+
+
+def test_the_inert_reader_reads_a_pickle_by_hand(tmp_path: Path) -> None:
+    read = read_inertly(zipped(tensor_pickle(2), tmp_path, storage=bytes(8)))
+    assert read["weight"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "compression", "message"),
+    [
+        (b"\x80\x02}r\x00\x00\x00\x10.", zipfile.ZIP_STORED, "expected memo entries up to"),
+        (tensor_pickle(2), zipfile.ZIP_DEFLATED, "got it compressed"),
+        (tensor_pickle(3), zipfile.ZIP_STORED, "got 8 bytes"),
+        (tensor_pickle(-1), zipfile.ZIP_STORED, "got 8 bytes"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n.", zipfile.ZIP_STORED, "_rebuild_tensor_v3.*plain dense"),
+    ],
+)
+def test_files_that_ask_for_too_much(data: bytes, compression: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_inertly(zipped(data, tmp_path, storage=bytes(8), compression=compression))
+
+
+def test_a_file_cannot_set_attributes_of_this_package(tmp_path: Path) -> None:
+    named = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    read_inertly(zipped(b"\x80\x02" + named + b"}Vdamage\nI1\nsb.", tmp_path))
+    assert not any(hasattr(value, "damage") for value in vars(inert_pickle).values())
+    with pytest.raises(AttributeError):
+        inert_pickle._RebuildTensor().damage = 1
+
+
+def test_parameters_with_attributes_are_read(tmp_path: Path) -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.note = "kept aside"  # type: ignore[attr-defined]
+    assert torch.equal(read_inertly(saved({"weight": parameter}, tmp_path))["weight"], torch.ones(2))
+
+
+def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"weight": torch.ones(2)}
+    content["state_dict"] = content
+    assert list(read_checkpoint(saved(content, tmp_path))) == ["weight"]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_the_format_is_told_by_content_whatever_the_name(kind: str, tmp_path: Path) -> None:
+    path = written(kind, tmp_path)
+    renamed = path.rename(tmp_path / ("odd.pth" if kind == "safetensors" else "odd.safetensors"))
+    assert same(read_checkpoint(renamed), weights(video_model()))
+
+
+def test_empty_wrappers_are_passed_over(tmp_path: Path) -> None:
+    state = video_model().state_dict()
+    assert same(read_checkpoint(saved({"state_dict": {}, "model": state}, tmp_path)), weights(video_model()))
+
+
+def test_intact_files_that_cannot_be_read_say_what_to_save(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"if it holds a whole model, save the model's state_dict\(\)"):
+        read_checkpoint(saved(nn.Linear(2, 2), tmp_path))
+    path = tmp_path / "legacy.pth"
+    torch.save({"state_dict": {}, "hub": Hub()}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match=r"of PyTorch before 1.6 and holds objects.*save its state_dict\(\) again"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>404</html>", pickle.dumps(Hub(), protocol=2)])
@@ -293,6 +416,52 @@ def test_checkpoint_of_another_size_loads_nothing(overrides: dict[str, Any], mes
     with pytest.raises(ValueError, match=message):
         load_state(model, video_model(seed=1).state_dict())
     assert same(before, weights(model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.to_sparse(),
+        lambda value: value.to("meta"),
+        lambda value: value.int(),
+        lambda value: value.to(torch.complex64),
+    ],
+    ids=["sparse", "meta", "int32", "complex64"],
+)
+def test_weights_that_are_no_dense_numbers_load_nothing(change: Callable[[Tensor], Tensor]) -> None:
+    model, state = video_model(), video_model(seed=1).state_dict()
+    before = weights(model)
+    name = "backbone.norm.weight"
+    with pytest.raises(ValueError, match=f"expected dense floating-point weights .*{name}.*; convert it"):
+        load_state(model, state | {name: change(state[name])})
+    assert same(before, weights(model))
+
+
+def test_a_model_without_memory_is_refused() -> None:
+    with torch.device("meta"):
+        model = video_model()
+    with pytest.raises(ValueError, match="got one on the meta device"):
+        load_state(model, video_model().state_dict())
+
+
+def test_an_index_buffer_of_another_window_is_refused() -> None:
+    """Windows of 2x4 and 11x1 tokens have tables of the same size."""
+    model = video_model(window=(1, 2, 4))
+    state = video_model(seed=1, window=(1, 2, 4)).state_dict()
+    other = video_model(window=(1, 11, 1)).state_dict()
+    assert {name for name in state if state[name].shape != other[name].shape} == {
+        name for name in state if name.endswith("relative_position_index")
+    }
+    with pytest.raises(ValueError, match="looks its biases up in another order"):
+        load_state(model, other)
+
+
+def test_an_image_model_under_a_backbone_prefix_is_an_image_model() -> None:
+    image = create_model("swin2d_t", **(SWIN | {"window": 4}))
+    state = {f"backbone.{name}": value for name, value in image.state_dict().items()}
+    with pytest.raises(ValueError, match=r"got published Swin for images.*vswin.inflate"):
+        load_state(video_model(), state)
+    assert inflate(state, video_model()).format is Format.IMAGE_SWIN
 
 
 def test_another_number_of_classes_can_keep_the_models_head() -> None:

@@ -47,7 +47,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 # What data-parallel training and the published TimeSformer put in front of every name.
 _PREFIXES = ("module.", "model.")
 _SHOWN = 3
+# How deep a wrapper may lie in another; a mapping may even hold itself.
+_DEEPEST = 4
 _ZIP_START = b"PK\x03\x04"
+# What torch.save began its files with before version 1.6 made them zip archives.
+_LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 
 
 class Family(StrEnum):
@@ -199,54 +203,74 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The named tensors of a checkpoint file, on the CPU, under the names it gives them.
 
-    PyTorch files are read with ``weights_only=True``; where that refuses, by :mod:`vswin.models.inert_pickle`.
+    PyTorch files are read with ``weights_only=True``; where that refuses, by :mod:`vswin.models.inert_pickle`. The
+    format is told by how the file begins, whatever its name.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: cut short, not a checkpoint, or without tensors.
+        ValueError: cut short, damaged, not a checkpoint, or without tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a checkpoint file, found none at {path}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
-    state = _tensors(content)
+    with path.open("rb") as stream:
+        start = stream.read(len(_LEGACY_START))
+    by_torch = start.startswith(_ZIP_START) or start == _LEGACY_START
+    # Eight bytes for the length of a JSON object, then the object.
+    safe = not by_torch and (start[8:9] == b"{" or path.suffix == ".safetensors")
+    state = _tensors(_read_safetensors(path) if safe else _read_torch_file(path, start=start))
     if not state:
-        raise ValueError(f"expected named tensors in checkpoint {path}, got none; is it a model checkpoint?")
+        raise ValueError(
+            f"expected named tensors in checkpoint {path}, got none; if it holds a whole model, save the model's "
+            "state_dict() where it was written"
+        )
     return state
 
 
 def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is cut short or no safetensors file ({error}); download it again") from error
+    except Exception as error:
+        raise ValueError(f"{path} is cut short or no safetensors file ({_first_line(error)}); download it again") from (
+            error
+        )
 
 
-def _read_torch_file(path: Path) -> Any:
-    with path.open("rb") as stream:
-        begins_as_zip = stream.read(len(_ZIP_START)) == _ZIP_START
-    if begins_as_zip and not zipfile.is_zipfile(path):
-        # torch.load would take it for its format of before 2020, and fail on something else.
-        raise ValueError(f"{path} is cut short or no PyTorch checkpoint (its end is missing); download it again")
+def _read_torch_file(path: Path, *, start: bytes) -> Any:
+    zipped = start.startswith(_ZIP_START)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        return read_inertly(path)
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is cut short or no PyTorch checkpoint ({reason}); download it again") from error
+        if zipped and not zipfile.is_zipfile(path):
+            # torch.load would take it for its format of before version 1.6, and fail on something else.
+            raise EOFError("its end is missing")
+        # Given a stream, since torch.load goes by a file's name.
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # What a damaged file raises depends on the byte.
+        if isinstance(error, pickle.UnpicklingError) and zipped:
+            return read_inertly(path)
+        if isinstance(error, pickle.UnpicklingError) and start == _LEGACY_START:
+            raise ValueError(
+                f"{path} is of PyTorch before 1.6 and holds objects besides tensors, or is damaged; save its "
+                "state_dict() again where it was written, or download it again"
+            ) from error
+        raise ValueError(
+            f"{path} is cut short or no PyTorch checkpoint ({_first_line(error)}); download it again"
+        ) from error
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The mapping from names to tensors somewhere in a checkpoint."""
-    if not isinstance(content, Mapping):
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _tensors(content: Any, *, depth: int = 0) -> dict[str, Tensor]:
+    """The mapping from names to tensors somewhere in a checkpoint; empty if there is none."""
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
         return {}
     for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            return _tensors(content[wrapper])
+        if found := _tensors(content.get(wrapper), depth=depth + 1):
+            return found
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
@@ -270,7 +294,11 @@ def canonical_state(state: Mapping[str, Any], *, source: str = "state dict") -> 
 
 def _recognise(state: State) -> Format | None:
     embedding = state.get("patch_embed.proj.weight")
-    if "backbone.patch_embed.proj.weight" in state:
+    under_backbone = state.get("backbone.patch_embed.proj.weight")
+    if under_backbone is not None and under_backbone.ndim == 4:
+        # Detection and segmentation put image models there.
+        return Format.IMAGE_SWIN if "backbone.layers.0.blocks.0.norm1.weight" in state else None
+    if under_backbone is not None:
         return Format.MMACTION if "backbone.norm3.weight" in state else Format.VIDEO_SWIN
     if "timesformer.embeddings.cls_token" in state:
         return Format.HF_TIMESFORMER
@@ -325,7 +353,7 @@ def _torchvision(state: State) -> dict[str, Tensor]:
 
 
 def _image_swin(state: State) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.endswith("attn_mask")}
+    return {name.removeprefix("backbone."): value for name, value in state.items() if not name.endswith("attn_mask")}
 
 
 def _hf_swin(state: State) -> dict[str, Tensor]:
@@ -351,8 +379,11 @@ def _hf_swin(state: State) -> dict[str, Tensor]:
     merged: dict[str, Tensor] = {}
     for name, value in renamed.items():
         if ".attn.q." in name:
-            parts = [renamed[name.replace(".attn.q.", f".attn.{part}.")] for part in "qkv"]
-            merged[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+            parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+            absent = [part for part in parts if part not in renamed]
+            if absent:
+                raise ValueError(f"expected {' and '.join(parts)} together, got no {absent[0]}; is the file complete?")
+            merged[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat([renamed[part] for part in parts])
         elif ".attn.k." not in name and ".attn.v." not in name:
             merged[name] = value
     return merged
@@ -424,8 +455,8 @@ def family_of(model: nn.Module) -> Family:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the classification head."""
-    return name.startswith(("cls_head.", "head."))
+    """Whether a parameter belongs to the classification head, or to the layer timm's ViT has before it."""
+    return name.startswith(("cls_head.", "head.", "pre_logits."))
 
 
 def assign(model: nn.Module, state: State, *, kept: list[str], source: str) -> list[str]:
@@ -434,11 +465,12 @@ def assign(model: nn.Module, state: State, *, kept: list[str], source: str) -> l
     Returns the names loaded. Index buffers are compared, never loaded, and need not be there.
     """
     own = model.state_dict()
-    state = dict(state)
-    for name in [name for name in state if name.endswith("relative_position_index")]:
-        index = state.pop(name)
-        if name in own and index.numel() == own[name].numel() and not _same(index, own[name]):
-            raise ValueError(f"the {source} looks its biases up in another order: {name} differs; it cannot be loaded")
+    if any(value.is_meta for value in own.values()):
+        raise ValueError(
+            "expected a model with memory for its weights, got one on the meta device; build it on a real device"
+        )
+    indices = {name: value for name, value in state.items() if name.endswith("relative_position_index")}
+    state = {name: value for name, value in state.items() if name not in indices}
     needed = [name for name in own if name not in kept and not name.endswith("relative_position_index")]
     missing = tuple(name for name in needed if name not in state)
     unknown = tuple(name for name in state if name not in own)
@@ -460,13 +492,18 @@ def assign(model: nn.Module, state: State, *, kept: list[str], source: str) -> l
         raise ValueError(
             f"the {source} does not fit the model: {'; '.join(faults)}. {_remedy(missing, unknown, unequal)}"
         )
+    for name, value in {**state, **indices}.items():
+        dense = value.layout is torch.strided and not value.is_meta
+        if not dense or (name in state and not value.is_floating_point()):
+            raise ValueError(
+                f"expected dense floating-point weights in the {source}, got {name} as {value.dtype}, "
+                f"{value.layout} on {value.device}; convert it before loading"
+            )
+    for name, index in indices.items():
+        if name in own and not torch.equal(index.flatten().cpu(), own[name].flatten().cpu()):
+            raise ValueError(f"the {source} looks its biases up in another order: {name} differs; it cannot be loaded")
     model.load_state_dict({**own, **state})
     return needed
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    # The values of a model built on the meta device cannot be compared.
-    return other.is_meta or torch.equal(one.flatten(), other.flatten())
 
 
 def _remedy(missing: tuple[str, ...], unknown: tuple[str, ...], unequal: tuple[str, ...]) -> str:

@@ -2,12 +2,19 @@
 
 Training frameworks save more than tensors: message hubs, history buffers, configuration objects. Unpickling those
 runs whatever code the file names. This reader builds tensors and plain containers itself and puts an inert object
-in the place of everything else; nothing the file names is imported or called.
+in the place of everything else.
+
+Defended: nothing the file names is imported or called, nothing outside the result is changed, nothing outside the
+file's bytes is read, and what the file claims to hold (storages, memo entries) may not exceed what it is large. Not
+defended: the time and memory of containers built to be costly, such as tuples nested as keys, whose hash takes
+exponential time. Read files of strangers in a process that may be killed.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from os import PathLike
@@ -28,6 +35,7 @@ _STORAGE_DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_MEMO_WRITES = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class Inert:
@@ -52,30 +60,45 @@ class Inert:
     def add(self, _item: Any) -> None: ...
 
 
+class UnknownTensorError(ValueError):
+    """The file is whole, but holds a kind of tensor that this reader does not build."""
+
+
 def read_inertly(path: str | PathLike[str]) -> Any:
     """What a zip-format PyTorch file holds: tensors (on the CPU), plain containers, and :class:`Inert` elsewhere.
 
     Raises:
-        ValueError: not a zip-format file, or cut short.
+        ValueError: not a zip-format file, cut short, damaged, or with tensors of an unknown kind.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise ValueError(f"expected one data.pkl in {path}, got {len(pickles)}; is it a PyTorch checkpoint?")
+                raise ValueError(f"expected one data.pkl, got {len(pickles)}")
             folder = pickles[0].removesuffix("data.pkl")
-            orders = [archive.read(name) for name in archive.namelist() if name == f"{folder}byteorder"]
-            if orders and orders[0] != b"little":
-                raise ValueError(f"expected a little-endian checkpoint, got {orders[0]!r} in {path}; save it again")
-            with archive.open(pickles[0]) as stream:
-                return _InertUnpickler(stream, archive=archive, folder=folder).load()
-    except (zipfile.BadZipFile, EOFError, KeyError, pickle.UnpicklingError) as error:
+            if f"{folder}byteorder" in archive.namelist() and _stored(archive, f"{folder}byteorder") != b"little":
+                raise ValueError("expected little-endian numbers")
+            return _InertUnpickler(_stored(archive, pickles[0]), archive=archive, folder=folder).load()
+    except UnknownTensorError as error:
+        raise UnknownTensorError(f"{error}, got one in {path}; save its tensors as plain dense ones") from error
+    except Exception as error:  # What a damaged pickle raises depends on the byte.
         raise ValueError(f"{path} is cut short or no PyTorch checkpoint ({error}); download it again") from error
 
 
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member's bytes, which PyTorch never compresses; a compressed one could grow without bound."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"expected {name} stored, got it compressed")
+    return archive.read(name)
+
+
 class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, stream: Any, *, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(stream)
+    def __init__(self, data: bytes, *, archive: zipfile.ZipFile, folder: str) -> None:
+        for opcode, argument, _ in pickletools.genops(data):
+            # The memo is an array, allocated up to the largest index.
+            if opcode.name in _MEMO_WRITES and argument is not None and argument > len(data):
+                raise ValueError(f"expected memo entries up to {len(data)}, got {argument}")
+        super().__init__(io.BytesIO(data))
         self._archive = archive
         self._folder = folder
         self._storages: dict[str, Tensor] = {}
@@ -85,9 +108,11 @@ class _InertUnpickler(pickle.Unpickler):
             case "collections", "OrderedDict":
                 return OrderedDict
             case "torch._utils", "_rebuild_tensor_v2":
-                return _rebuild_tensor
-            case "torch._utils", "_rebuild_parameter":
-                return _rebuild_parameter
+                return _RebuildTensor()
+            case "torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state":
+                return _RebuildParameter()
+            case "torch._utils" | "torch._tensor", rebuild if rebuild.startswith("_rebuild_"):
+                raise UnknownTensorError(f"expected tensors that {module}.{rebuild} is not needed for")
             case "torch", storage if storage in _STORAGE_DTYPES:
                 return _STORAGE_DTYPES[storage]
             case _:
@@ -97,7 +122,9 @@ class _InertUnpickler(pickle.Unpickler):
         match pid:
             case ("storage", torch.dtype() as dtype, str(key), _, int(numel)):
                 if key not in self._storages:
-                    data = bytearray(self._archive.read(f"{self._folder}data/{key}"))
+                    data = bytearray(_stored(self._archive, f"{self._folder}data/{key}"))
+                    if not 0 <= numel * dtype.itemsize <= len(data):
+                        raise ValueError(f"expected {numel} numbers of {dtype} in storage {key}, got {len(data)} bytes")
                     self._storages[key] = (
                         torch.frombuffer(data, dtype=dtype, count=numel) if numel else torch.empty(0, dtype=dtype)
                     )
@@ -106,11 +133,25 @@ class _InertUnpickler(pickle.Unpickler):
                 return Inert()
 
 
-def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_rest: Any) -> Any:
-    if not isinstance(storage, Tensor):
-        return Inert()
-    return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+class _Rebuild:
+    """What the file may call. No function of this module: a pickle can set attributes of one."""
+
+    __slots__ = ()
+
+    def __setstate__(self, _state: Any) -> None: ...
 
 
-def _rebuild_parameter(data: Any, *_rest: Any) -> Any:
-    return data
+class _RebuildTensor(_Rebuild):
+    __slots__ = ()
+
+    def __call__(self, storage: Any, offset: int, size: Any, stride: Any, *_rest: Any) -> Any:
+        if not isinstance(storage, Tensor):
+            return Inert()
+        return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+
+
+class _RebuildParameter(_Rebuild):
+    __slots__ = ()
+
+    def __call__(self, data: Any, *_rest: Any) -> Any:
+        return data
