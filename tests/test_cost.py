@@ -274,9 +274,13 @@ def test_sections_add_up_and_follow_the_model() -> None:
 
 def test_counting_leaves_the_model_alone(toy: Toy) -> None:
     model = toy.model().train()
+    frozen = next(model.children()).eval()
+    modes = {name: module.training for name, module in model.named_modules()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
     count_cost(model, (1, *toy.input_shape))
+    assert modes == {name: module.training for name, module in model.named_modules()}
     assert model.training
+    assert not frozen.training
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

@@ -66,13 +66,14 @@ def count_cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
     """
     counter = _Counter()
     tensors = {name: value.to("meta") for name, value in [*model.named_parameters(), *model.named_buffers()]}
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad(), _entered_modules(model, counter.path), counter:
             functional_call(model, tensors, (torch.empty(tuple(input_shape), device="meta"),))
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
     params: dict[str, int] = defaultdict(int)
     for name, value in model.named_parameters():
