@@ -18,6 +18,8 @@ define install
 	@flock .venv.lock bash -ec ' \
 	  if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit 0; fi; \
 	  echo "installing the environment into .venv (once, a few minutes)"; \
+	  $(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))" || \
+	    { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version); try: make PYTHON=python3.12 ..."; exit 1; }; \
 	  [ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv; \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$(1)"; \
 	  touch $@'

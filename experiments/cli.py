@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -113,6 +114,9 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Run every variant of some tables once per seed. What is done is not done again."""
+    if as_json:
+        # standard output is for the JSON
+        console.stderr = True
     chosen = _chosen(scale, table)
     if on not in PROFILES:
         raise UnknownNameError("profile", on, PROFILES)
@@ -130,11 +134,13 @@ def launch(
         todo = [step for step in steps if step.action is not Action.DONE]
         if not todo:
             console.print(f"nothing to do: all {len(steps)} runs are done")
+            if as_json:
+                display.print_json([display.step_json(step) for step in steps])
             return
         _check_ready(todo)
         mirror = Mirror()
         mirror.prepare(scale)
-        jobs = jobs or places()
+        jobs = jobs or places(scale)
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
         with LaunchProgress(console, total=len(todo)) as progress:
@@ -143,12 +149,18 @@ def launch(
                 progress.poll(active)
                 mirror.follow((step.run, step.experiment) for step in active)
 
-            for end in launch_local(todo, jobs=jobs, on_start=progress.started, on_poll=poll):
-                progress.ended(end)
-                mirror.attempt(end.step.run, end.step.experiment)
-                failed += end.state is not State.DONE
+            try:
+                with closing(launch_local(todo, jobs=jobs, on_start=progress.started, on_poll=poll)) as ends:
+                    for end in ends:
+                        progress.ended(end)
+                        mirror.attempt(end.step.run, end.step.experiment)
+                        failed += end.state is not State.DONE
+            except KeyboardInterrupt:
+                _fail("stopped; what was under way is saved, and the same command goes on with it")
     _report(mirror)
     console.print(f"{len(todo) - failed} finished, {failed} did not; in MLflow as {experiment_name(scale)} (vswin ui)")
+    if as_json:
+        display.print_json([display.step_json(step) for step in _plan(chosen, seeds)])
     if failed:
         raise typer.Exit(1)
 
@@ -169,7 +181,7 @@ def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> Non
     if scale is Scale.TINY:
         _fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
     written = list(collect_records(existing(experiments(scale))))
-    sync(scale)
+    _report(_mirror_all(scale))
     if as_json:
         display.print_json([str(path) for path in written])
     else:
@@ -180,12 +192,9 @@ def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> Non
 @app.command()
 def sync(scale: ScaleOption = Scale.MINI) -> None:
     """Bring MLflow up to date with what the runs have written."""
-    from .tracking import Mirror
-
-    mirror = Mirror()
-    for experiment in experiments(scale):
-        for found in existing([experiment]):
-            mirror.push(found, experiment)
+    mirror = _mirror_all(scale)
+    if mirror.failure:
+        _fail(f"MLflow could not be told everything: {mirror.failure}; nothing is lost, try again when it is back")
 
 
 @app.command("tables")
@@ -259,6 +268,11 @@ def main() -> None:
         app()
     except UnknownNameError as error:
         _fail(str(error), code=2)
+    except Exception as error:
+        # our own errors say what is wrong and what to do; a traceback above would hide it
+        if type(error).__module__.partition(".")[0] not in ("vswin", "experiments"):
+            raise
+        _fail(str(error))
 
 
 def _tables(names: Iterable[str] | None) -> list[Table]:
@@ -291,9 +305,20 @@ def _check_ready(steps: list[Step]) -> None:
         _fail(str(error))
 
 
+def _mirror_all(scale: Scale) -> Mirror:
+    from .tracking import Mirror
+
+    mirror = Mirror()
+    for experiment in experiments(scale):
+        for found in existing([experiment]):
+            mirror.attempt(found, experiment)
+    return mirror
+
+
 def _report(mirror: Mirror) -> None:
     if mirror.failure:
-        console.print(f"[yellow]MLflow could not be told everything[/] ({mirror.failure})\nnothing is lost: vswin sync")
+        console.print(f"MLflow could not be told everything: {mirror.failure}", markup=False)
+        console.print("nothing is lost: vswin sync")
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:

@@ -39,9 +39,10 @@ def collect(runs: Iterable[RunDirectory]) -> Iterator[Path]:
         record = load(run.result)
         target = records_folder(run.scale) / f"{record.name}.json"
         text = dump(record)
-        if not target.exists() or target.read_text() != text:
+        beside = target.with_suffix(".npz")
+        if not (beside.exists() and target.exists() and target.read_text() == text):
             # the npz first: a record is complete when its JSON is there
-            write_bytes(target.with_suffix(".npz"), _pack(details(run)))
+            write_bytes(beside, _pack(details(run)))
             write_text(target, text)
         yield target
 

@@ -8,10 +8,9 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
-import psutil
-
-from . import folders
+from . import folders, provenance
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,10 @@ def _torch() -> Finding:
 
 
 def _cuda() -> Finding:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("CUDA", False, str(error), "scale paper")
     if not torch.cuda.is_available():
         return Finding("CUDA", False, "no usable GPU; scale mini runs without one", "scale paper")
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
@@ -59,7 +60,9 @@ def _processor() -> Finding:
 
 
 def _memory() -> Finding:
-    free = psutil.virtual_memory().available / 2**30
+    # in KiB, after "MemAvailable:"
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) / 2**20
     return Finding("memory", free > 2, f"{free:.1f} GiB available, about 1 GiB a mini run", "scale mini")
 
 
@@ -73,7 +76,9 @@ def _disk() -> Finding:
 
 def _data() -> Finding:
     folder = folders.data()
-    found = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("classes.txt"))
+    # two levels deep at most: a real data set has hundreds of thousands of files below that
+    lists = [*folder.glob("[!.]*/train.txt"), *folder.glob("[!.]*/[!.]*/train.txt")]
+    found = sorted(path.parent.relative_to(folder).as_posix() for path in lists)
     detail = ", ".join(found) if found else f"none under {folder}; vswin data generate makes the miniature's"
     return Finding("data sets", bool(found), detail, "any run")
 
@@ -81,7 +86,10 @@ def _data() -> Finding:
 def _slurm() -> Finding:
     if shutil.which("sinfo") is None:
         return Finding("Slurm", False, "no sinfo on PATH; --on local works without", "a cluster")
-    answer = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20, check=False)
+    try:
+        answer = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding("Slurm", False, "sinfo is there but does not answer", "a cluster")
     return Finding("Slurm", answer.returncode == 0, (answer.stdout or answer.stderr).strip(), "a cluster")
 
 
@@ -91,7 +99,8 @@ def _tracking() -> Finding:
 
 
 def _git() -> Finding:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    ok = commit.returncode == 0
-    detail = f"this clone is at {commit.stdout.strip()}" if ok else "not in a git clone"
-    return Finding("git", ok, detail, "provenance of records")
+    code = provenance.commit()
+    if code.name == "unknown":
+        return Finding("git", False, "this code is not in a git clone, or git is missing", "provenance of records")
+    changes = ", with uncommitted changes in code" if code.dirty else ""
+    return Finding("git", True, f"commit {code.name[:10]}{changes}", "provenance of records")

@@ -8,17 +8,17 @@ from pathlib import Path
 
 def runs() -> Path:
     """What runs leave behind: ``$VSWIN_RUNS``, default ``runs``."""
-    return Path(os.environ.get("VSWIN_RUNS", "runs")).absolute()
+    return Path(os.environ.get("VSWIN_RUNS") or "runs").absolute()
 
 
 def results() -> Path:
     """Records and generated tables: ``$VSWIN_RESULTS``, default ``results``."""
-    return Path(os.environ.get("VSWIN_RESULTS", "results")).absolute()
+    return Path(os.environ.get("VSWIN_RESULTS") or "results").absolute()
 
 
 def data() -> Path:
     """Data sets and image weights: ``$VSWIN_DATA``, default ``data``."""
-    return Path(os.environ.get("VSWIN_DATA", "data")).absolute()
+    return Path(os.environ.get("VSWIN_DATA") or "data").absolute()
 
 
 def tracking_uri() -> str:

@@ -5,6 +5,7 @@ Importing this module imports no torch, so the launcher can name these functions
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 import traceback
@@ -31,6 +32,10 @@ class SignatureError(RuntimeError):
     """The code of a job derives another recipe than the launcher did."""
 
 
+class OtherDataError(RuntimeError):
+    """The videos a run is trained on changed since it began."""
+
+
 class StopRequested(SystemExit):
     """The run was asked to stop and has saved its state; it can be resumed."""
 
@@ -46,12 +51,12 @@ def run_one(
 ) -> None:
     """Train and test one run, from its newest checkpoint if there is one. Leaves ``result.json`` or ``error.txt``.
 
-    Raises SignatureError if ``variant`` is not what the launcher meant, StopRequested after a stop signal, and
-    whatever went wrong.
+    Raises SignatureError if ``variant`` is not what the launcher meant, AlreadyRunningError while another process
+    works on the run, StopRequested after a stop signal, and whatever went wrong.
     """
     run = RunDirectory(scale, signature, seed)
-    clock = _Clock.of(run)
     owner = Ownership(run)
+    clock = _Clock.of(run)
     try:
         recipe = find_experiment(scale, find_variant(variant)).recipe
         if recipe.signature != signature:
@@ -84,6 +89,16 @@ def image_weights(name: str) -> Path:
     return folders.data() / "weights" / f"{name}.pth"
 
 
+def _same_data(run: RunDirectory, fingerprint: str) -> None:
+    """Note the videos a run is trained on at its first attempt, and insist on them afterwards."""
+    if not run.data.exists():
+        write_json(run.data, {"train": fingerprint})
+    elif json.loads(run.data.read_text()) != {"train": fingerprint}:
+        raise OtherDataError(
+            f"the videos are others than when this run began; bring them back, or delete {run.path} to start over"
+        )
+
+
 def _where_to_get(image: str) -> str:
     return f"put {image}.pth of github.com/SwinTransformer/storage, release v1.0.0, there"
 
@@ -103,8 +118,11 @@ def _train_and_test(
     from vswin.training.train import End, train
 
     # ------------------------------------------------------------------ where
+    code = provenance.commit()
     miniature = run.scale is not Scale.PAPER
-    device = torch.device("cuda" if torch.cuda.is_available() and not miniature else "cpu")
+    if not miniature and not torch.cuda.is_available():
+        raise RuntimeError("scale paper needs a GPU and torch sees none; see vswin doctor, or use --scale mini")
+    device = torch.device("cpu" if miniature else "cuda")
     if miniature:
         # one thread: as many runs at once as there are cores, and the same bits on any number of cores
         torch.set_num_threads(1)
@@ -117,6 +135,8 @@ def _train_and_test(
         weights = read_checkpoint(image_weights(recipe.init.image))
         print(inflate(weights, model, embedding=recipe.init.embedding, bias=recipe.init.bias), flush=True)
     videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
+    fingerprints = {split.value: videos[split].fingerprint for split in Split}
+    _same_data(run, fingerprints[Split.TRAIN])
     clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=miniature)
     batches = TrainBatches(
         num_videos=len(clips), batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs, seed=run.seed
@@ -129,6 +149,11 @@ def _train_and_test(
             journal.write(step, metrics)
             on_step(step, metrics)
 
+        def before_save() -> None:
+            # a checkpoint is never ahead of the journal, and never replaces a later attempt's
+            owner.check()
+            journal.sync()
+
         # -------------------------------------------------------------- train
         outcome = train(
             model,
@@ -140,13 +165,19 @@ def _train_and_test(
             device=device,
             log=log,
             warn=lambda message: print(f"warning: {message}", flush=True),
+            before_save=before_save,
             should_stop=lambda: stop.requested,
             checkpoint_seconds=_CHECKPOINT_SECONDS,
         )
+
+        def stop_if_asked() -> None:
+            if stop.requested:
+                journal.sync()
+                stop.hand_over()
+                raise StopRequested(f"stopped at step {outcome.step} of {len(batches)}; saved")
+
         if outcome.end is End.STOPPED:
-            journal.sync()
-            stop.hand_over()
-            raise StopRequested(f"stopped at step {outcome.step} of {len(batches)}; saved")
+            stop_if_asked()
 
         # -------------------------------------------------------------- test
         views = TestViews(videos[Split.VAL], config=recipe.data, protocol=recipe.protocol, keep_decoded=miniature)
@@ -156,13 +187,13 @@ def _train_and_test(
             precision=recipe.optim.precision,
             device=device,
             views_at_once=_VIDEOS_AT_ONCE,
+            on_videos=lambda _: stop_if_asked(),
         )
         top1, top5 = predictions.top(1), predictions.top(5)
         log(outcome.step + 1, {"test/top1": top1, "test/top5": top5})
 
     # ------------------------------------------------------------------ leave
     cost = view_cost(recipe)
-    code = provenance.commit()
     record = Record(
         schema=SCHEMA,
         kind=Kind.TRAINED,
@@ -185,7 +216,7 @@ def _train_and_test(
             software=provenance.software(),
             device=torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
             threads=torch.get_num_threads(),
-            dataset={split: videos[split].fingerprint for split in Split},
+            dataset=fingerprints,
             attempts=owner.number,
             steps=outcome.step,
             wall_seconds=clock.wall,

@@ -47,12 +47,12 @@ def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 
-    ``check_owner`` is called before anything is forced to disk and raises if another attempt has taken the run over.
+    ``check_owner`` is called before every line and raises if another attempt has taken the run over.
     """
 
     def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None) -> None:
+        self._path = path
         self._known = {entry.step: entry for entry, _ in read(path)}
-        self.last = max(self._known, default=0)
         self._check_owner = check_owner
         self._file: BinaryIO = path.open("ab")
         _cut_torn_line(path)
@@ -66,9 +66,11 @@ class Journal:
                 if known.get(name) != metrics[name]:
                     raise JournalError(
                         f"step {step} was computed again after a resume and {name} differs: "
-                        f"the journal has {known.get(name)!r}, now {metrics[name]!r}"
+                        f"the journal has {known.get(name)!r}, now {metrics[name]!r}. Another machine or other "
+                        f"software computes other bits; delete {self._path.parent} to start this run over"
                     )
             return
+        self._check_owner()
         entry = {"step": step, "time": round(time.time(), 3), "metrics": dict(metrics)}
         self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
@@ -77,7 +79,6 @@ class Journal:
 
     def sync(self) -> None:
         """Force what was written to disk."""
-        self._check_owner()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._synced_at = time.monotonic()

@@ -7,9 +7,11 @@ process submits as many jobs as there are places and waits for one to end before
 from __future__ import annotations
 
 import os
+import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import submitit
 from . import folders
 from .job import work
 from .plan import Action, Step
+from .recipe import Scale
 from .runs import State
 
 _POLL_SECONDS = 0.2
@@ -47,9 +50,29 @@ class _Work:
         return submitit.helpers.DelayedSubmission(self, runs)
 
 
-def places() -> int:
-    """How many jobs run at once on this machine: one per core, as each computes on one thread."""
-    return len(os.sched_getaffinity(0))
+def places(scale: Scale) -> int:
+    """How many jobs run at once on this machine: one per GPU at scale paper, else one per core."""
+    return max(1, _gpus()) if scale is Scale.PAPER else len(os.sched_getaffinity(0))
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """Processes started inside ignore ``number``.
+
+    Ctrl-C goes to the launcher and everything below it at once. submitit's controller would die of it and kill its
+    job a second later; so it ignores it, and the job finishes its step and saves.
+    """
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def launch_local(
@@ -58,35 +81,56 @@ def launch_local(
     jobs: int,
     on_start: Callable[[Step], None],
     on_poll: Callable[[list[Step]], None],
-) -> Iterator[Ended]:
+) -> Generator[Ended]:
     """Run ``steps`` on this machine, at most ``jobs`` at once, yielding each as it ends.
 
     Steps that processes of an earlier launcher still work on take a place, too, and are waited for. ``on_poll`` is
-    given the steps under way a few times a second.
+    given the steps under way a few times a second. Closing the generator early makes its jobs save and end.
     """
     # submitit names files by process number, which the system uses again: a folder of its own for every launch
     folder = folders.runs() / steps[0].run.scale / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_TIMEOUT_MINUTES, stderr_to_stdout=True)
+    gpus = list(range(_gpus())) if steps[0].run.scale is Scale.PAPER else []
+    jobs = min(jobs, len(gpus)) if gpus else jobs
     waiting = [step for step in steps if step.action.needs_work]
     own: dict[Step, submitit.Job[None]] = {}
+    on_gpu: dict[Step, int] = {}
     active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
     for step in active:
         on_start(step)
-    while waiting or active:
-        while waiting and len(active) < jobs:
-            step = waiting.pop(0)
-            runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
-            job = executor.submit(_Work(), runs)
-            step.run.submitted(int(job.job_id))
-            own[step] = job
-            active.append(step)
-            on_start(step)
+    try:
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                step = waiting.pop(0)
+                if gpus:
+                    # without this submitit hides every GPU from a local job
+                    on_gpu[step] = gpus.pop()
+                    executor.update_parameters(gpus_per_node=1, visible_gpus=(on_gpu[step],))
+                runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
+                with _ignored(signal.SIGINT):
+                    own[step] = executor.submit(_Work(), runs)
+                step.run.submitted(int(own[step].job_id))
+                active.append(step)
+                on_start(step)
+            time.sleep(_POLL_SECONDS)
+            on_poll(active)
+            for step in list(active):
+                ours = own.get(step)
+                ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
+                if ended:
+                    active.remove(step)
+                    if step in on_gpu:
+                        gpus.append(on_gpu.pop(step))
+                    yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)
+    finally:
+        # nothing is left but after Ctrl-C or an error of this process
+        _stop([own[step] for step in active if step in own])
+
+
+def _stop(jobs: list[submitit.Job[None]]) -> None:
+    """Have ``jobs`` save and end, and wait for them; asked again and again, since one may not listen yet."""
+    while jobs := [job for job in jobs if not job.done()]:
+        for job in jobs:
+            os.kill(int(job.job_id), signal.SIGTERM)
         time.sleep(_POLL_SECONDS)
-        on_poll(active)
-        for step in list(active):
-            ours = own.get(step)
-            ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
-            if ended:
-                active.remove(step)
-                yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)

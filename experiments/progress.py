@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from . import journal
@@ -72,7 +73,7 @@ class LaunchProgress:
         if end.state is State.DONE:
             self._console.print(f"finished  {name:<32} top-1 {tail.metrics['test/top1']:5.1f}")
         else:
-            self._console.print(f"[red]{end.state.value:<9}[/] {name}  {end.step.run.last_error()}")
+            self._console.print(f"[red]{end.state.value:<9}[/] {name}  {escape(end.step.run.last_error())}")
             if end.log:
                 self._console.print(f"          its output: {end.log}", soft_wrap=True)
 

@@ -16,7 +16,7 @@ _CLONE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Commit:
-    """The clone's commit, ``unknown`` outside git, and whether code differs from it."""
+    """The clone's commit, ``unknown`` outside git or without it, and whether code differs from it."""
 
     name: str
     dirty: bool
@@ -46,5 +46,8 @@ def processor() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    answer = subprocess.run(["git", "-C", str(_CLONE), *arguments], capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(["git", "-C", str(_CLONE), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
     return answer.stdout.strip() if answer.returncode == 0 else None

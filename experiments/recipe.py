@@ -75,7 +75,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
     def put(value: Any, path: list[str], new: Any, whole: str) -> Any:
         name, *rest = path
-        names = [field.name for field in fields(value)]
+        names = [field.name for field in fields(value)] if is_dataclass(value) else []
         if name not in names:
             raise ValueError(f"no field {whole!r} in a recipe: expected one of {names} at {name!r}")
         return replace(value, **{name: put(getattr(value, name), rest, new, whole) if rest else new})

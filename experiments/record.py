@@ -103,7 +103,11 @@ def load(path: Path) -> Record:
     try:
         record = _adapter().validate_json(path.read_bytes(), strict=True, extra="forbid")
     except ValidationError as error:
-        raise RecordError(f"{path} is not a record: {error}") from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(
+            f"{path} is not a record: {where}: {first['msg']}; delete it and run vswin collect again"
+        ) from error
     if record.schema != SCHEMA:
         raise RecordError(f"{path}: expected record schema {SCHEMA}, got {record.schema}")
     return record

@@ -6,19 +6,22 @@ import fcntl
 import json
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from . import folders, journal
 from .recipe import Scale
 from .registry import Experiment
+
+# A run on another machine that has written nothing for so long is taken for dead. It is fenced off, so a wrong guess
+# costs time and no data.
+_SILENT_SECONDS = 900.0
 
 
 class State(StrEnum):
@@ -32,33 +35,58 @@ class State(StrEnum):
     DONE = "done"
 
 
+class AlreadyRunningError(RuntimeError):
+    """Another process works on this run."""
+
+
 class FencedError(RuntimeError):
     """Another attempt has taken this run over; this one must not write any more."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one with the same number by its start time."""
+    """A process of a machine, told apart from a later one with the same number.
+
+    ``boot`` names the machine's start and ``ticks`` the process's, counted from it: neither moves with the clock.
+    """
 
     host: str
+    boot: str
     pid: int
-    created: float
+    ticks: int
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process ``pid`` of this host; raises psutil.NoSuchProcess."""
-        return cls(host=socket.gethostname(), pid=pid, created=psutil.Process(pid).create_time())
+        """The process ``pid`` of this machine; raises ProcessLookupError."""
+        _, ticks = _status(pid)
+        return cls(host=socket.gethostname(), boot=_boot(), pid=pid, ticks=ticks)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was started on this machine; of others nothing can be seen but what they write."""
+        return self.host == socket.gethostname()
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs. A process of another host counts as alive: this host cannot tell."""
-        if self.host != socket.gethostname():
-            return True
+        """Whether this process of this machine still runs."""
         try:
-            process = psutil.Process(self.pid)
-            return process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            status, ticks = _status(self.pid)
+        except ProcessLookupError:
             return False
+        return self.boot == _boot() and ticks == self.ticks and status != "Z"
+
+
+def _status(pid: int) -> tuple[str, int]:
+    """State letter and start time of a process: fields 3 and 22 of proc_pid_stat(5)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return fields[0], int(fields[19])
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,11 @@ class RunDirectory:
     @property
     def recipe(self) -> Path:
         return self.path / "recipe.json"
+
+    @property
+    def data(self) -> Path:
+        """The fingerprint of the videos it is trained on."""
+        return self.path / "data.json"
 
     @property
     def journal(self) -> Path:
@@ -118,13 +151,23 @@ class RunDirectory:
         """What can be seen from here."""
         if self.result.exists():
             return State.DONE
-        if (attempt := _read_process(self.attempt)) and attempt.alive:
+        if self._at_work(self.attempt):
             return State.RUNNING
-        if (submission := _read_process(self.submission)) and submission.alive:
+        if self._at_work(self.submission):
             return State.PENDING
         if self.error.exists():
             return State.FAILED
         return State.INTERRUPTED if self.attempt.exists() else State.NEW
+
+    def _at_work(self, claim: Path) -> bool:
+        process = _read_process(claim)
+        if process is None:
+            return False
+        if process.is_here:
+            return process.alive
+        # a process of another machine shows in what it writes only
+        written = max(path.stat().st_mtime for path in (claim, self.journal) if path.exists())
+        return time.time() - written < _SILENT_SECONDS
 
     def last_step(self) -> int:
         """The last step in the journal, 0 if none."""
@@ -164,16 +207,23 @@ def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterato
 
 
 class Ownership:
-    """An attempt's claim on a run directory. The newest claim wins; the ones before are fenced off."""
+    """An attempt's claim on a run directory. The newest claim wins; the ones before are fenced off.
+
+    Raises AlreadyRunningError while another attempt works on the run.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._token = uuid.uuid4().hex
-        run.path.mkdir(parents=True, exist_ok=True)
-        self.number = (json.loads(run.attempt.read_text())["number"] if run.attempt.exists() else 0) + 1
-        process = asdict(Process.of(os.getpid()))
-        write_json(run.attempt, {"number": self.number, "token": self._token, **process})
-        run.error.unlink(missing_ok=True)
+        with locked(run.path / ".claim.lock"):
+            if run.state() is State.RUNNING:
+                owner = _read_process(run.attempt)
+                assert owner is not None
+                raise AlreadyRunningError(f"process {owner.pid} of {owner.host} is working on {run.path}")
+            self.number = (json.loads(run.attempt.read_text())["number"] if run.attempt.exists() else 0) + 1
+            process = asdict(Process.of(os.getpid()))
+            write_json(run.attempt, {"number": self.number, "token": self._token, **process})
+            run.error.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise FencedError if a later attempt owns the run."""
@@ -206,4 +256,4 @@ def _read_process(path: Path) -> Process | None:
     if not path.exists():
         return None
     content = json.loads(path.read_text())
-    return Process(host=content["host"], pid=content["pid"], created=content["created"])
+    return Process(**{field.name: content[field.name] for field in fields(Process)})

@@ -11,7 +11,7 @@ import pandas as pd
 from . import folders
 from .collect import records_folder
 from .recipe import Scale
-from .record import Record, load_details
+from .record import Record, RecordError, load_details
 from .registry import Table, Variant
 from .runs import write_text
 from .statistics import Summary, summarise
@@ -20,10 +20,16 @@ DASH = "-"
 
 
 def measured(variant: Variant, scale: Scale, records: Iterable[Record]) -> list[Record]:
-    """The records that are runs of ``variant`` at ``scale``, by seed: same training, same protocol."""
+    """The records that are runs of ``variant`` at ``scale``, by seed: same training, same protocol, same data.
+
+    Raises RecordError if some were made on other videos: their numbers must not be averaged.
+    """
     recipe = variant.at(scale)
     key = (scale, recipe.signature, recipe.protocol_signature)
     mine = [record for record in records if (record.scale, record.signature, record.protocol) == key]
+    if len({tuple(sorted(record.provenance.dataset.items())) for record in mine}) > 1:
+        files = ", ".join(f"{record.name}.json" for record in mine)
+        raise RecordError(f"the records of {variant.id} were made on different videos; keep one kind of {files}")
     return sorted(mine, key=lambda record: record.seed)
 
 

@@ -22,9 +22,13 @@ from .runs import RunDirectory, State, locked, write_json
 # Read once, when mlflow is imported: no usage data leaves the machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# A server that is away must not hold up a launch: by default a call is tried for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.exceptions import MlflowException
 
 _METRICS_PER_CALL = 1000
 _FOLLOW_SECONDS = 5.0
@@ -49,6 +53,7 @@ class Mirror:
     def __init__(self, uri: str | None = None) -> None:
         self.uri = uri or folders.tracking_uri()
         self.failure = ""
+        self._seen: set[str] = set()
         self._followed_at = 0.0
 
     @cached_property
@@ -92,10 +97,13 @@ class Mirror:
             self._push(run, experiment)
 
     def _survive(self, act: Callable[[], object]) -> None:
+        if self.failure:
+            # given up for this launch: the journals hold everything
+            return
         try:
             act()
         except Exception as error:  # whatever a database or a server may raise
-            self.failure = self.failure or f"{type(error).__name__}: {error}"
+            self.failure = f"{type(error).__name__}: {error}"
 
     def _push(self, run: RunDirectory, experiment: Experiment) -> None:
         told = self._told(run, experiment)
@@ -125,7 +133,7 @@ class Mirror:
         """What this store already knows of ``run``; the run is created there if it knows nothing."""
         if run.tracking.exists():
             told: dict[str, Any] = json.loads(run.tracking.read_text())
-            if told["uri"] == self.uri:
+            if told["uri"] == self.uri and self._has(told["run_id"]):
                 return told
         experiment_id = self.experiment_id(run.scale)
         found = self._find(experiment_id, run)
@@ -146,6 +154,20 @@ class Mirror:
             )
         # offset 0: telling a store again what it knows changes nothing there
         return {"uri": self.uri, "run_id": found.info.run_id, "offset": 0, "status": ""}
+
+    def _has(self, run_id: str) -> bool:
+        """Whether the store still has this run; asked once a run, since a store may be deleted and begun anew."""
+        if run_id not in self._seen:
+            try:
+                found = self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+            if found.info.lifecycle_stage != "active":
+                return False
+            self._seen.add(run_id)
+        return True
 
     def _find(self, experiment_id: str, run: RunDirectory) -> Run | None:
         query = f"tags.signature = '{run.signature}' AND tags.seed = '{run.seed}'"

@@ -15,7 +15,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the data set of scale ``tiny``, made once for all test processes."""
-    folder = tmp_path_factory.getbasetemp().parent / "vswin-data"
+    base = tmp_path_factory.getbasetemp()
+    # the processes of one test run have folders side by side
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "vswin-data"
     command = vswin_command("data", "generate", "moving-digits/tiny")
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "VSWIN_DATA": str(folder)})
     return folder

@@ -180,10 +180,12 @@ def test_two_launches_at_once_do_every_run_once(vswin: Vswin) -> None:
         assert load(RunDirectory(Scale.TINY, experiment.recipe.signature, 0).result).provenance.attempts == 1
 
 
-def test_failed_run_says_why_and_is_tried_again(vswin: Vswin, tiny_data: Path, tmp_path: Path) -> None:
+def test_failed_run_says_why_and_is_tried_again(
+    vswin: Vswin, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
-    os.environ["VSWIN_DATA"] = str(data)
+    monkeypatch.setenv("VSWIN_DATA", str(data))
     victim = next((data / "moving-digits" / "tiny" / "val").iterdir())
     whole = victim.read_bytes()
     victim.write_bytes(b"not a video")
@@ -216,3 +218,69 @@ def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.M
     vswin("sync", "--scale", "tiny")
     run = run_of("baselines/space-only")
     assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_server_that_is_away_holds_nothing_up(vswin: Vswin, monkeypatch: pytest.MonkeyPatch) -> None:
+    # nothing listens on the discard port
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
+    assert "2 finished, 0 did not" in answer.stdout
+    assert "nothing is lost: vswin sync" in answer.stdout
+    assert "nothing is lost" in vswin("sync", "--scale", "tiny", code=1).stderr
+
+
+def test_a_store_that_was_deleted_is_filled_again(vswin: Vswin) -> None:
+    vswin("run", VARIANT, "--scale", "tiny")
+    (Path(os.environ["VSWIN_RUNS"]) / "mlflow.db").unlink()
+    vswin("sync", "--scale", "tiny")
+    assert mlflow_points(run_of(VARIANT)) == journal_points(run_of(VARIANT))
+    # and telling it everything once more changes nothing
+    run_of(VARIANT).tracking.unlink()
+    vswin("sync", "--scale", "tiny")
+    assert mlflow_points(run_of(VARIANT)) == journal_points(run_of(VARIANT))
+
+
+def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:
+    run = run_of(VARIANT)
+    launcher = subprocess.Popen(
+        vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: steps(run) >= 3)
+    os.killpg(launcher.pid, signal.SIGINT)
+    _, message = launcher.communicate()
+    assert (launcher.returncode, "Traceback" in message) == (1, False)
+    assert "the same command goes on with it" in message
+    assert [int(path.stem.removeprefix("step-")) for path in run.checkpoints.iterdir()] == [run.last_step()]
+    vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
+    assert_equal_to_the_bit(run, undisturbed, tmp_path)
+
+
+def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
+    first = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
+    run = run_of(VARIANT)
+    wait_until(lambda: run.state() is State.RUNNING)
+    assert "a process is working on it" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
+    assert first.wait() == 0
+    assert [step for step, _ in computed(run)] == list(range(1, load(run.result).provenance.steps + 2))
+
+
+def test_other_videos_are_refused_on_resume(vswin: Vswin) -> None:
+    run = run_of(VARIANT)
+    process = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
+    wait_until(lambda: steps(run) >= 1)
+    process.kill()
+    process.wait()
+    run.data.write_text('{"train": "others"}')
+    assert "the videos are others than when this run began" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
+
+
+def test_without_git_a_run_says_unknown(vswin: Vswin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    vswin("run", VARIANT, "--scale", "tiny")
+    assert load(run_of(VARIANT).result).provenance.commit == "unknown"
+    assert "git" in vswin("doctor").stdout

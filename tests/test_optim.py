@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from torch import nn
 
 from experiments.baselines import SWIN_T_K400
 from vswin.config import OptimConfig, ParameterGroups
@@ -42,6 +43,12 @@ def test_every_parameter_is_in_one_group() -> None:
         (1e-3, 0.0),
         (1e-3, 0.02),
     ]
+
+
+def test_a_backbone_rate_without_a_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no parameter of Linear is named backbone\.\*"):
+        build_optimizer(nn.Linear(2, 2), OptimConfig(backbone_lr_ratio=0.1))
+    build_optimizer(nn.Linear(2, 2), OptimConfig(backbone_lr_ratio=1.0))
 
 
 def test_cosine_is_constant_inside_an_epoch() -> None:

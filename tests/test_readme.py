@@ -5,8 +5,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import click
 import pytest
+import typer.core
 import typer.main
 
 from experiments.cli import app
@@ -27,15 +27,12 @@ def commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("line", commands("vswin"))
 def test_vswin_commands_parse(line: str) -> None:
-    command: click.Command = typer.main.get_command(app)
     arguments = shlex.split(line)[1:]
-    context: click.Context | None = None
-    while isinstance(command, click.Group):
-        context = click.Context(command, parent=context)
-        name, command_or_none, arguments = command.resolve_command(context, arguments)
-        assert command_or_none is not None, name
-        command = command_or_none
-    command.make_context(command.name, arguments, parent=context)
+    command = typer.main.get_command(app)
+    context = command.make_context("vswin", arguments)
+    while isinstance(command, typer.core.TyperGroup):
+        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, arguments, parent=context)
 
 
 @pytest.mark.parametrize("line", commands("make"))
@@ -54,12 +51,16 @@ def test_linked_files_exist() -> None:
 
 
 @pytest.mark.parametrize("table", ["table4", "table6", "baselines"])
-def test_tables_in_the_readme_are_rendered_from_the_committed_records(table: str) -> None:
+def test_tables_in_the_readme_are_rendered_from_the_committed_records(
+    table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSWIN_RESULTS", str(CLONE / "results"))
     rendered = to_markdown(find_table(table), Scale.MINI, load_records(Scale.MINI)).split("\n\n")[2]
     assert rendered in README
 
 
 def test_committed_tables_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSWIN_RESULTS", str(CLONE / "results"))
     records = load_records(Scale.MINI)
     committed = CLONE / "results" / "mini" / "tables"
     monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path))

@@ -78,6 +78,9 @@ def test_collecting_twice_writes_once(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in collect.collect(runs)] == [stamp for stamp, _ in stamps]
     assert [item.top1 for item in collect.load_records(Scale.MINI)] == [80.0, 81.0]
     assert sorted(path.suffix for path in files[0].parent.iterdir()) == [".json", ".json", ".npz", ".npz"]
+    files[0].with_suffix(".npz").unlink()
+    list(collect.collect(runs))
+    assert files[0].with_suffix(".npz").exists()
 
 
 def test_details_hold_the_five_best_classes_and_the_curve() -> None:
@@ -166,6 +169,13 @@ def test_scales_and_protocols_never_share_a_column() -> None:
     paper = tables.cells(find_table("table4"), Scale.PAPER, [*table4_records(), other_protocol])
     assert paper["top-1, ours (paper)"].tolist() == paper["top-5, ours (paper)"].tolist() == ["-", "-", "-"]
     assert tables.measured(find_variant("table4/joint"), Scale.MINI, [other_protocol]) == []
+
+
+def test_records_of_different_videos_are_never_averaged() -> None:
+    first, second, _ = table4_records()
+    other = dataclasses.replace(PROVENANCE, dataset={"train": "3" * 64, "val": "2" * 64})
+    with pytest.raises(RecordError, match="table4/joint were made on different videos"):
+        tables.cells(find_table("table4"), Scale.MINI, [first, dataclasses.replace(second, provenance=other)])
 
 
 def test_the_paper_columns_are_marked_as_another_scale() -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from experiments.recipe import Scale
-from experiments.runs import FencedError, Ownership, Process, RunDirectory, State, locked, write_json, write_text
+from experiments.runs import (
+    AlreadyRunningError,
+    FencedError,
+    Ownership,
+    Process,
+    RunDirectory,
+    State,
+    locked,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -25,13 +35,18 @@ def gone() -> int:
     return process.pid
 
 
+def die(run: RunDirectory) -> None:
+    """Make it look as if the process that owns the run had ended."""
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "pid": gone()})
+
+
 def test_life_of_a_run(run: RunDirectory) -> None:
     assert run.state() is State.NEW
     run.submitted(os.getpid())
     assert run.state() is State.PENDING
     Ownership(run)
     assert run.state() is State.RUNNING
-    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "pid": gone()})
+    die(run)
     write_json(run.submission, {**json.loads(run.submission.read_text()), "pid": gone()})
     assert run.state() is State.INTERRUPTED
     write_text(run.error, "Traceback ...\nValueError: no\n")
@@ -40,10 +55,29 @@ def test_life_of_a_run(run: RunDirectory) -> None:
     assert run.state() is State.DONE
 
 
-def test_a_reused_process_number_is_not_the_same_process(run: RunDirectory) -> None:
+@pytest.mark.parametrize("changed", [{"ticks": 1}, {"boot": "another start of this machine"}])
+def test_a_reused_process_number_is_not_the_same_process(changed: dict[str, object], run: RunDirectory) -> None:
     Ownership(run)
-    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "created": 1.0})
+    assert run.state() is State.RUNNING
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), **changed})
     assert run.state() is State.INTERRUPTED
+
+
+def test_a_process_of_another_machine_is_judged_by_what_it_writes(run: RunDirectory) -> None:
+    Ownership(run)
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "host": "elsewhere", "pid": gone()})
+    assert run.state() is State.RUNNING
+    long_ago = time.time() - 3600
+    os.utime(run.attempt, (long_ago, long_ago))
+    assert run.state() is State.INTERRUPTED
+    run.journal.touch()
+    assert run.state() is State.RUNNING
+
+
+def test_two_attempts_at_once_are_refused(run: RunDirectory) -> None:
+    Ownership(run)
+    with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} of .* is working on"):
+        Ownership(run)
 
 
 def test_a_zombie_does_not_work(run: RunDirectory) -> None:
@@ -58,6 +92,7 @@ def test_a_zombie_does_not_work(run: RunDirectory) -> None:
 def test_the_newest_attempt_owns_the_run(run: RunDirectory) -> None:
     first = Ownership(run)
     first.check()
+    die(run)
     second = Ownership(run)
     assert (first.number, second.number) == (1, 2)
     second.check()
@@ -68,6 +103,7 @@ def test_the_newest_attempt_owns_the_run(run: RunDirectory) -> None:
 def test_a_new_attempt_clears_the_error(run: RunDirectory) -> None:
     Ownership(run)
     write_text(run.error, "ValueError: no")
+    die(run)
     Ownership(run)
     assert run.last_error() == ""
 

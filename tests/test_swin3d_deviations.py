@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from vswin.config import BiasInit, EmbeddingInit, Extent
+from vswin.config import BiasInit, EmbeddingInit, Extent, ParameterGroups
 from vswin.models import SwinTransformer3D, swin3d
 from vswin.models.blocks import FactorizedBlock
+from vswin.models.classifier import ClassificationHead, VideoClassifier
 from vswin.models.inflate import inflate_bias_table, inflate_embedding
+from vswin.training.optim import multipliers
 
 SIZES = {
     "patch_size": (2, 4, 4),
@@ -40,7 +42,7 @@ def factorized_blocks(net: nn.Module) -> list[FactorizedBlock]:
 def test_every_deviation_has_a_test() -> None:
     numbers = {int(number) for number in re.findall(r"^(\d+)\.", swin3d.__doc__ or "", re.M)}
     tested = {int(number) for name in globals() for number in re.findall(r"^test_deviation_(\d+)_", name)}
-    assert numbers == tested == set(range(1, 9))
+    assert numbers == tested == set(range(1, 10))
 
 
 def test_deviation_1_temporal_attention_is_normed() -> None:
@@ -157,3 +159,15 @@ def test_deviation_8_biases_of_clamped_windows_are_exact_by_default() -> None:
         published.load_state_dict(exact.state_dict())
         assert not torch.allclose(exact(small), published(small), atol=1e-4)
         assert torch.equal(exact(clips()), published(clips()))
+
+
+@pytest.mark.parametrize("attention", ["split", "factorized"])
+def test_deviation_9_added_layers_train_as_the_backbone_does(attention: str) -> None:
+    with torch.device("meta"):
+        net = VideoClassifier(model(attention), ClassificationHead(16, num_classes=5, dropout=0.0))
+    added = [name for name, _ in net.named_parameters() if ".temporal" in name]
+    assert any(name.endswith(".gate") for name in added) is (attention == "factorized")
+    for name in added:
+        expected = (1.0, 0.0) if name.endswith("relative_position_bias_table") else (0.1, 1.0)
+        found = multipliers(name, backbone_lr_ratio=0.1, policy=ParameterGroups.PUBLISHED)
+        assert (found.lr, found.weight_decay) == expected

@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+import resource
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,14 @@ def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
 class Attempt:
     """Trains in ``directory``, asked to stop after ``stop_at`` steps."""
 
-    def __init__(self, directory: Path, *, stop_at: int | None = None, checkpoint_seconds: float = 1e9) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        stop_at: int | None = None,
+        checkpoint_seconds: float = 1e9,
+        before_save: Callable[[], None] = lambda: None,
+    ) -> None:
         self.losses: dict[int, float] = {}
         self.warnings: list[str] = []
         self.model = small_model()
@@ -61,6 +70,7 @@ class Attempt:
             device=CPU,
             log=self._log,
             warn=self.warnings.append,
+            before_save=before_save,
             should_stop=lambda: len(self.losses) == stop_at,
             checkpoint_seconds=checkpoint_seconds,
         )
@@ -127,17 +137,34 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         checkpoint.load_newest(tmp_path, model=other, optimizer=build_optimizer(other, CONFIG))
 
 
-def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     Attempt(tmp_path, stop_at=1)
+    # files of this process may not grow beyond what is left of a disk; the signal would end it
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(checkpoint.CheckpointError, match="the checkpoints before it are intact"):
+            Attempt(tmp_path, stop_at=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.safetensors"]
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(checkpoint.CheckpointError, match="No space left on device; the checkpoints before it"):
-        Attempt(tmp_path, stop_at=1)
-    assert [path.name for path in checkpoint.available(tmp_path)] == ["step-00000001.safetensors"]
-    assert list(tmp_path.iterdir()) == checkpoint.available(tmp_path)
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "step-00000099.partial").write_bytes(b"half")
+    Attempt(tmp_path, stop_at=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.safetensors"]
+
+
+def test_an_attempt_that_lost_its_run_saves_nothing(tmp_path: Path) -> None:
+    def fenced() -> None:
+        raise RuntimeError("fenced")
+
+    with pytest.raises(RuntimeError, match="fenced"):
+        Attempt(tmp_path, stop_at=1, before_save=fenced)
+    assert checkpoint.available(tmp_path) == []
 
 
 def test_infinite_loss_stops_before_the_weights_are_touched(tmp_path: Path) -> None:

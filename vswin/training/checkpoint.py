@@ -40,12 +40,14 @@ def save(directory: Path, *, step: int, model: nn.Module, optimizer: torch.optim
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"step-{step:08d}.safetensors"
     partial = target.with_suffix(".partial")
+    for abandoned in directory.glob("*.partial"):
+        abandoned.unlink()
     try:
         save_file(tensors, partial, metadata={"schema": _SCHEMA, "step": str(step), "digest": _digest(tensors)})
         _fsync(partial)
         partial.rename(target)
         _fsync(directory)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise CheckpointError(f"could not save {target}: {error}; the checkpoints before it are intact") from error
     for old in available(directory)[:-_KEEP]:

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from vswin.config import Precision
 
-_AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -35,8 +33,7 @@ class Predictions:
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The autocast context of ``precision``; a context that does nothing for fp32."""
-    enabled = precision is not Precision.FP32
-    return torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is Precision.BF16)
 
 
 @torch.inference_mode()

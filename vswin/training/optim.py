@@ -14,8 +14,8 @@ from torch import nn
 
 from vswin.config import OptimConfig, ParameterGroups
 
-# Everything outside the head. The published recipes match on this prefix.
-_BACKBONE = "backbone."
+# Everything outside the head, by the prefix that the published recipes match.
+_BACKBONE = "backbone"
 # Named by the published configs as free of weight decay. A name is matched anywhere in a parameter's name.
 _NO_DECAY = ("absolute_pos_embed", "relative_position_bias_table", "norm")
 
@@ -36,7 +36,7 @@ def multipliers(name: str, *, backbone_lr_ratio: float, policy: ParameterGroups)
     norm matches ``backbone``, which is longer than ``norm``, so it is decayed.
     """
     rules = {key: Multipliers(lr=1.0, weight_decay=0.0) for key in _NO_DECAY}
-    rules["backbone"] = Multipliers(lr=backbone_lr_ratio, weight_decay=1.0)
+    rules[_BACKBONE] = Multipliers(lr=backbone_lr_ratio, weight_decay=1.0)
     matching = {key: rule for key, rule in rules.items() if key in name}
     if policy is ParameterGroups.PUBLISHED:
         # mmcv sorts alphabetically, then by length: ties go to the alphabetically first.
@@ -50,7 +50,15 @@ def multipliers(name: str, *, backbone_lr_ratio: float, policy: ParameterGroups)
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with one group per distinct (lr, weight decay), each carrying ``base_lr`` and its parameters' ``names``."""
+    """AdamW with one group per distinct (lr, weight decay), each carrying ``base_lr`` and its parameters' ``names``.
+
+    Raises ValueError where a rate of its own is asked for a backbone that the model does not have.
+    """
+    if config.backbone_lr_ratio != 1 and not any(_BACKBONE in name for name, _ in model.named_parameters()):
+        raise ValueError(
+            f"a backbone rate of {config.backbone_lr_ratio} times the head's was asked for, but no parameter of "
+            f"{type(model).__name__} is named {_BACKBONE}.*; use a classifier of vswin.create_model, or a ratio of 1"
+        )
     groups: dict[Multipliers, list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -58,14 +58,16 @@ def train(
     device: torch.device,
     log: Callable[[int, Mapping[str, float]], None],
     warn: Callable[[str], None],
+    before_save: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 600.0,
 ) -> Outcome:
     """Train ``model`` for ``config.epochs`` epochs, continuing from the newest complete checkpoint in ``directory``.
 
     ``batches(step)`` yields (clips [B, 3, T, H, W] float, labels [B] int64) from step ``step`` to the end of training.
-    ``log(step, metrics)`` is called after every step, ``step`` counting from 1. ``should_stop`` is asked between
-    steps: where it says yes, a checkpoint is written and ``Outcome(STOPPED, ...)`` returned.
+    ``log(step, metrics)`` is called after every step, ``step`` counting from 1. ``before_save`` is called before a
+    checkpoint is written and may raise to prevent it. ``should_stop`` is asked between steps: where it says yes, a
+    checkpoint is written and ``Outcome(STOPPED, ...)`` returned.
     """
     # ------------------------------------------------------------------ resume or start
     model.to(device)
@@ -113,6 +115,7 @@ def train(
         # -------------------------------------------------------------- checkpoint
         stop = should_stop()
         if stop or done == total or time.monotonic() - saved_at >= checkpoint_seconds:
+            before_save()
             checkpoint.save(directory, step=done, model=model, optimizer=optimizer)
             saved_at = time.monotonic()
         if stop and done < total:
