@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -193,6 +194,17 @@ def test_initialisation_is_the_published_one() -> None:
         ({"window_size": (7, 7)}, r"expected three positive integers .*got \(7, 7\)"),
         ({"patch_size": (2, 4, -4)}, "expected three positive integers"),
         ({"depths": [2, 2, 2]}, r"expected one number of heads per stage, got depths \(2, 2, 2\)"),
+        ({"num_heads": (0, 2)}, r"expected num_heads to be one positive integer per stage, got \(0, 2\)"),
+        ({"depths": (-1, 1)}, r"expected depths to be one positive integer per stage, got \(-1, 1\)"),
+        ({"depths": (0, 1)}, r"expected depths to be one positive integer per stage, got \(0, 1\)"),
+        ({"depths": 2}, "expected depths to be one positive integer per stage, got 2"),
+        ({"embed_dim": 0}, "expected embed_dim to be a positive integer, got 0"),
+        ({"embed_dim": -8}, "expected embed_dim to be a positive integer, got -8"),
+        ({"in_chans": 0}, "expected in_chans to be a positive integer, got 0"),
+        ({"mlp_ratio": 0}, "expected mlp_ratio to give the MLPs at least one channel, got 0"),
+        ({"frozen_stages": 9}, "expected frozen_stages from -1 to 2, got 9"),
+        ({"qk_scale": 0.0}, "expected qk_scale above 0, or None .*, got 0.0"),
+        ({"window_size": 7}, r"window_size: expected three positive integers .*got 7"),
         ({"drop_path_rate": 1.0}, r"expected a drop path rate in \[0, 1\), got 1.0"),
         ({"attention": "splitt"}, "expected attention to be one of 'joint', 'split', 'factorized'; got 'splitt'"),
         ({"shift": "time"}, "expected shift to be one of"),
@@ -202,6 +214,12 @@ def test_initialisation_is_the_published_one() -> None:
 def test_arguments_that_make_no_model(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SwinTransformer3D(**(TOY | arguments))
+
+
+def test_numpy_integers_are_integers() -> None:
+    model = SwinTransformer3D(**(TOY | {"window_size": np.array([2, 4, 4]), "embed_dim": np.int64(8)}))
+    assert model.window == (2, 4, 4)
+    assert all(type(size) is int for size in model.window)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 16, 16), (1, 1, 4, 16, 16), (1, 4, 3, 16, 16)])

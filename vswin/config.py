@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple, Self
+from operator import index
+from typing import NamedTuple, Self, SupportsIndex
+
+
+def is_positive_integer(value: object) -> bool:
+    """Whether ``value`` counts something: an integer of Python or numpy, but no bool, of at least 1."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool) and index(value) >= 1
 
 
 class Extent(NamedTuple):
@@ -22,11 +28,11 @@ class Extent(NamedTuple):
 
     @classmethod
     def of(cls, value: Iterable[int]) -> Self:
-        """An extent from any three positive integers; raises ValueError otherwise."""
-        items = tuple(value)
-        if len(items) != 3 or any(isinstance(item, bool) or not isinstance(item, int) or item < 1 for item in items):
-            raise ValueError(f"expected three positive integers (time, height, width), got {items}")
-        return cls(*items)
+        """An extent from any three positive integers, numpy's included; raises ValueError otherwise."""
+        items = tuple(value) if isinstance(value, Iterable) else ()
+        if len(items) != 3 or not all(is_positive_integer(item) for item in items):
+            raise ValueError(f"expected three positive integers (time, height, width), got {value!r}")
+        return cls(*map(int, items))
 
     @property
     def volume(self) -> int:
@@ -162,7 +168,6 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
-    FP16 = "fp16"
 
 
 @dataclass(frozen=True, kw_only=True)

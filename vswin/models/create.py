@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
@@ -18,6 +18,7 @@ from ..config import (
     Swin2DConfig,
     Swin3DConfig,
     TimeSformerConfig,
+    is_positive_integer,
 )
 from .choices import chosen
 from .classifier import ClassificationHead, VideoClassifier
@@ -158,10 +159,12 @@ def _coerce(kind: Any, value: Any, *, name: str) -> Any:
         return Extent.of(value)
     if get_origin(kind) is tuple:
         item, *_ = get_args(kind)
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise ValueError(f"expected a sequence, got {value!r}")
         return tuple(_coerce(item, entry, name=name) for entry in value)
     if issubclass(kind, StrEnum):
         return chosen(kind, value, name=name)
-    if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    if kind is int and not is_positive_integer(value):
         raise ValueError(f"expected a positive integer, got {value!r}")
     if kind is float and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
         raise ValueError(f"expected a number of at least 0, got {value!r}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config import Attention, Extent, Shift
 from .blocks import BlockOptions
 from .patches import PatchEmbed2D
-from .swin3d import build_stages, drop_path_schedule, initialise_linear_layers
+from .swin3d import build_stages, check_sizes, drop_path_schedule, initialise_linear_layers
 
 
 class SwinTransformer2D(nn.Module):
@@ -49,6 +49,9 @@ class SwinTransformer2D(nn.Module):
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(
+            embed_dim=embed_dim, depths=depths, num_heads=num_heads, mlp_ratio=mlp_ratio, patch=patch, window=window
+        )
         self.num_features = embed_dim * 2 ** (len(depths) - 1)
         self.patch_embed = PatchEmbed2D(patch, in_chans=3, embed_dim=embed_dim)
         self.layers = build_stages(

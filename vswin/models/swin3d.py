@@ -17,6 +17,9 @@ alternatives (section 3.4 of the collected facts: each prints the same digits), 
 7. ``center`` initialisation of the bias table: -4.6 *replaces* the bias across frames.
 8. A window clamped in space looks up the bias of its true offsets; the published code looks up others
    (``clamped_bias="published"``).
+9. *factorized*, *split*: the layers they add train at the backbone's learning rate with weight decay, the weighting
+   parameter included, although no image model gives them; their bias tables train at the head's rate without decay,
+   like every bias table of the published code (``multipliers`` in ``vswin/training/optim.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import Self
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import Attention, ClampedBias, Extent, Shift
+from ..config import Attention, ClampedBias, Extent, Shift, is_positive_integer
 from .blocks import BlockOptions, FactorizedBlock, SwinBlock, TemporalBlock
 from .choices import chosen
 from .patches import PatchEmbed3D, PatchMerging
@@ -36,6 +39,24 @@ from .windows import fit_window, grid_of, padded_grid, shift_mask, window_shift
 
 # "adds two temporal transformer layers on top of the spatial-only Swin Transformer" (section 4.3)
 SPLIT_LAYERS = 2
+
+
+def check_sizes(
+    *, embed_dim: int, depths: Sequence[int], num_heads: Sequence[int], mlp_ratio: float, **more: int
+) -> None:
+    """Raise ValueError, naming the argument, unless a Swin Transformer of these sizes can be built."""
+    for name, size in {"embed_dim": embed_dim, **more}.items():
+        if not is_positive_integer(size):
+            raise ValueError(f"expected {name} to be a positive integer, got {size!r}")
+    for name, sizes in (("depths", depths), ("num_heads", num_heads)):
+        if not isinstance(sizes, Sequence) or not sizes or not all(is_positive_integer(size) for size in sizes):
+            raise ValueError(f"expected {name} to be one positive integer per stage, got {sizes!r}")
+    if len(depths) != len(num_heads):
+        raise ValueError(
+            f"expected one number of heads per stage, got depths {tuple(depths)} and num_heads {tuple(num_heads)}"
+        )
+    if int(embed_dim * mlp_ratio) < 1:
+        raise ValueError(f"expected mlp_ratio to give the MLPs at least one channel, got {mlp_ratio!r}")
 
 
 class Stage(nn.Module):
@@ -85,12 +106,8 @@ def build_stages(
     """The stages of a Swin Transformer: widths embed_dim, 2 embed_dim, ...; one drop-path rate per block.
 
     Raises:
-        ValueError: ``depths`` and ``num_heads`` differ in length, or a width is not divisible by its heads.
+        ValueError: a width is not divisible by its heads.
     """
-    if len(depths) != len(num_heads) or not depths:
-        raise ValueError(
-            f"expected one number of heads per stage, got depths {tuple(depths)} and num_heads {tuple(num_heads)}"
-        )
     attended = window if attention is Attention.JOINT else Extent(1, window.height, window.width)
     rates = iter(drop_path_rates)
     stages = nn.ModuleList()
@@ -125,6 +142,13 @@ def build_stages(
             )
         )
     return stages
+
+
+def _extent(value: Sequence[int], *, name: str) -> Extent:
+    try:
+        return Extent.of(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def drop_path_schedule(rate: float, *, depth: int) -> tuple[float, ...]:
@@ -203,8 +227,13 @@ class SwinTransformer3D(nn.Module):
         super().__init__()
         self.attention = chosen(Attention, attention, name="attention")
         self.shift = chosen(Shift, shift, name="shift")
-        self.patch = Extent.of(patch_size)
-        self.window = Extent.of(window_size)
+        check_sizes(embed_dim=embed_dim, depths=depths, num_heads=num_heads, mlp_ratio=mlp_ratio, in_chans=in_chans)
+        if frozen_stages not in range(-1, len(depths) + 1):
+            raise ValueError(f"expected frozen_stages from -1 to {len(depths)}, got {frozen_stages!r}")
+        if qk_scale is not None and not qk_scale > 0:
+            raise ValueError(f"expected qk_scale above 0, or None for head_dim ** -0.5, got {qk_scale!r}")
+        self.patch = _extent(patch_size, name="patch_size")
+        self.window = _extent(window_size, name="window_size")
         self.in_chans = in_chans
         self.embed_dim = embed_dim
         self.num_features = embed_dim * 2 ** (len(depths) - 1)
