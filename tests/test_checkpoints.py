@@ -493,3 +493,13 @@ def test_weights_of_another_architecture() -> None:
 def test_foreign_models_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a model from vswin.create_model, got Linear"):
         load_state(nn.Linear(1, 1), video_model().state_dict())
+
+
+def test_a_part_of_merged_queries_keys_and_values_that_is_missing_is_named() -> None:
+    layer = "swin.encoder.layers.0.blocks.0.attention.self"
+    state = {
+        "swin.embeddings.patch_embeddings.projection.weight": torch.zeros(8, 3, 4, 4),
+        **{f"{layer}.{part}.weight": torch.zeros(8, 8) for part in ("query", "value")},
+    }
+    with pytest.raises(ValueError, match=r"got no layers.0.blocks.0.attn.k.weight; is the file complete"):
+        load_state(video_model(), state)

@@ -135,6 +135,36 @@ def test_vit_starts_timesformer() -> None:
     assert all(torch.equal(before[name], state[name]) for name in kept)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (50, 1)),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (49,)),
+        ("patch_embed.proj.weight", (8, 48)),
+    ],
+)
+def test_image_tensors_of_an_impossible_shape_are_named(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"expected {name} of shape .*got \[{shape[0]}"):
+        inflate(image_state() | {name: torch.zeros(shape)}, video_model())
+
+
+@pytest.mark.parametrize("shape", [(1, 18, 32), (17, 32), (1, 0, 32)])
+def test_position_embeddings_of_an_impossible_shape_are_named(shape: tuple[int, ...]) -> None:
+    state = TOYS["timesformer_space"].model().state_dict() | {"pos_embed": torch.zeros(shape)}
+    with pytest.raises(ValueError, match=r"expected pos_embed of shape \[1, 1 \+ n \* n, C\], got"):
+        inflate(state, TOYS["timesformer_divided"].model())
+
+
+def test_what_an_image_model_has_too_much_is_unused() -> None:
+    sizes: dict[str, Any] = {"patch_size": (2, 4, 4), "embed_dim": 8, "depths": (2, 1), "num_heads": (1, 2)}
+    report = inflate(image_state(), SwinTransformer3D(**sizes, window_size=(4, 4, 4)))
+    norm = {"patch_embed.norm.weight", "patch_embed.norm.bias"}
+    assert set(report.unused) == norm | {"head.weight", "head.bias"}
+    vit = TOYS["timesformer_space"].model().state_dict() | {"pre_logits.fc.weight": torch.zeros(32, 32)}
+    report = inflate(vit, TOYS["timesformer_divided"].model())
+    assert set(report.unused) == {"pre_logits.fc.weight", "head.weight", "head.bias"}
+
+
 def test_pretrained_argument_starts_from_an_image_file(tmp_path: Any) -> None:
     path = tmp_path / "image.safetensors"
     image_model = create_model("swin2d_t", **SWIN, window=4)

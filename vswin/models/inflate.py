@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ def inflate(
             )
     own = [name for name, _ in model.named_parameters()]
     random = [name for name in own if name not in made and _may_stay_random(name)]
-    unused = [name for name in state if is_head(name)]
+    used = {name.removeprefix("backbone.") for name in made}
+    unused = [name for name in state if name not in used and not name.endswith("relative_position_index")]
     loaded = assign(model, made, kept=random, source=source)
     return LoadReport(
         format=written_by,
@@ -136,10 +138,17 @@ def _video_swin(state: State, model: nn.Module, *, embedding: EmbeddingInit, bia
             # The published class leaves this norm out by default.
             continue
         if image_name == "patch_embed.proj.weight":
+            if value.ndim != 4:
+                raise ValueError(f"expected {image_name} of shape [C, 3, h, w], got {list(value.shape)}")
             made[name] = inflate_embedding(value, frames=embed.patch.time, init=embedding)
             inflated.append(name)
         elif isinstance(attention, WindowAttention) and name.endswith(_BIAS_TABLE):
             window = attention.window
+            if value.ndim != 2 or not _is_square(value.shape[0]):
+                raise ValueError(
+                    f"expected {image_name} of shape [(2 M - 1) ** 2, heads] for a window of M x M tokens, "
+                    f"got {list(value.shape)}"
+                )
             made[name] = inflate_bias_table(value, window=window, init=bias)
             inflated.append(name)
             if value.shape[0] != (2 * window.height - 1) * (2 * window.width - 1):
@@ -159,6 +168,8 @@ def _timesformer(state: State, model: nn.Module) -> Made:
         if is_head(name):
             continue
         made[name] = value
+        if name == "pos_embed" and (value.ndim != 3 or not _is_square(value.shape[1] - 1)):
+            raise ValueError(f"expected {name} of shape [1, 1 + n * n, C], got {list(value.shape)}")
         if name == "pos_embed" and value.shape[1:] != own[name].shape[1:] and value.shape[2] == own[name].shape[2]:
             made[name] = _resized_positions(value, patches=own[name].shape[1] - 1)
             resized.append(name)
@@ -177,6 +188,10 @@ def _resized_positions(embedding: Tensor, *, patches: int) -> Tensor:
     side = round(patches**0.5)
     grid = F.interpolate(grid, size=(side, side), mode="nearest")
     return torch.cat([cls, rearrange(grid, "1 c h w -> 1 (h w) c")], dim=1)
+
+
+def _is_square(cells: int) -> bool:
+    return cells > 0 and isqrt(cells) ** 2 == cells
 
 
 def _may_stay_random(name: str) -> bool:
