@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from toy_models import TOYS, Toy
 
+from vswin.models import attention
+
 FAMILIES = [name for name in TOYS if name != "swin_padded"]
 
 
@@ -89,6 +91,28 @@ def drop_path(toy: Toy) -> dict[str, float]:
     return {} if toy.name == "perceiver" else {"drop_path": 0.5}
 
 
+@pytest.mark.parametrize("name", ["swin_joint", "swin_split", "timesformer_divided", "perceiver"])
+def test_attention_in_chunks_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA a kernel's batch is limited, and every place of a clip is one sample of temporal attention."""
+    results = []
+    for limit in (attention.LARGEST_BATCH, 3):
+        monkeypatch.setattr(attention, "LARGEST_BATCH", limit)
+        model = TOYS[name].model().eval()
+        output = model(TOYS[name].inputs(4))
+        output.square().sum().backward()
+        results.append((output.detach(), {name: value.grad for name, value in model.named_parameters()}))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_timesformer_drops_the_branch_of_each_group_on_its_own() -> None:
+    """Of each frame in spatial attention, and of each place in temporal attention, as published."""
+    block = TOYS["timesformer_divided"].model(drop_path=0.5).blocks[-1].train()  # type: ignore[index,union-attr]
+    torch.manual_seed(0)
+    dropped = (block._drop(torch.ones(2, 40, 5, 3)) == 0).flatten(2)  # type: ignore[operator]
+    assert torch.equal(dropped.any(2), dropped.all(2))
+    assert ((dropped.all(2).sum(1) > 8) & (dropped.all(2).sum(1) < 32)).all()
+
+
 def test_compiles_as_one_graph(family: Toy) -> None:
     torch._dynamo.reset()
     model, inputs = family.model().eval(), family.inputs(2)
@@ -101,7 +125,7 @@ def test_compiles_as_one_graph(family: Toy) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # on importing the compiler
-@pytest.mark.parametrize("name", ["swin_joint", "swin_factorized", "timesformer_divided", "perceiver"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_compiles_to_machine_code(name: str) -> None:
     torch._dynamo.reset()
     model, inputs = TOYS[name].model().eval(), TOYS[name].inputs(2)

@@ -109,6 +109,18 @@ def test_inputs_of_another_shape(toy: str, shape: tuple[int, ...], message: str)
         TOYS[toy].model()(torch.randn(shape))
 
 
+@pytest.mark.parametrize("toy", TOYS)
+def test_pixels_that_are_not_normalised(toy: str) -> None:
+    with pytest.raises(ValueError, match=r"got torch.uint8; make them with vswin.data.transforms.normalise"):
+        TOYS[toy].model()(torch.zeros(1, *TOYS[toy].input_shape, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("toy", ["swin_joint", "swin_split", "perceiver"])
+def test_clips_without_frames(toy: str) -> None:
+    with pytest.raises(ValueError, match=r"expected at least one frame, row and column, got shape \[1, 3, 0, 32, 32\]"):
+        TOYS[toy].model()(torch.zeros(1, 3, 0, 32, 32))
+
+
 def test_models_need_torch_and_einops_only() -> None:
     """So that they run, and are measured, where nothing else is installed."""
     script = (

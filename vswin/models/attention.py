@@ -10,14 +10,20 @@ from torch import Tensor, nn
 from ..config import ClampedBias, Extent
 from .windows import bias_rows, relative_position_index
 
+# Most samples that the memory-efficient CUDA kernel takes at once: they are an axis of its grid.
+LARGEST_BATCH = 65_535
+
 
 def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, *, scale: float, added: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
     """SoftMax(scale * QK^T + added) V: query [B, heads, N, d], key and value [B, heads, M, d] -> [B, heads, N, d].
 
-    ``added`` is broadcast to [B, heads, N, M] and cast to the query's dtype.
+    ``added`` [1, heads, N, M] is the same for every sample and cast to the query's dtype.
     """
+    if not torch.compiler.is_exporting() and query.shape[0] > LARGEST_BATCH:
+        chunks = zip(*(x.split(LARGEST_BATCH) for x in (query, key, value)), strict=True)  # type: ignore[no-untyped-call]
+        return torch.cat([fused_attention(*chunk, scale=scale, added=added, dropout=dropout) for chunk in chunks])
     if added is not None:
         added = added.to(query.dtype)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout, scale=scale)

@@ -12,6 +12,16 @@ from ..config import Extent
 from .windows import grid_of, pad_grid, padded_grid
 
 
+def check_pixels(inputs: Tensor) -> None:
+    """Raise ValueError unless ``inputs`` [B, ...] has pixels, and they are floating-point numbers."""
+    if not inputs.is_floating_point():
+        raise ValueError(
+            f"expected floating-point pixels, got {inputs.dtype}; make them with vswin.data.transforms.normalise"
+        )
+    if 0 in inputs.shape[1:]:
+        raise ValueError(f"expected at least one frame, row and column, got shape {list(inputs.shape)}")
+
+
 class PatchEmbed3D(nn.Module):
     """One token per patch of ``patch`` pixels: a linear map of its values, and optionally a norm.
 

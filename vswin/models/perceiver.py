@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import FeedForward, WeightSharing
 from .attention import fused_attention
+from .patches import check_pixels
 
 CHANNELS = 3
 AXES = 3
@@ -209,13 +210,14 @@ class Perceiver(nn.Module):
         """Clips [B, 3, T, H, W], any size -> logits [B, num_classes].
 
         Raises:
-            ValueError: another rank or number of channels.
+            ValueError: another rank or number of channels, no pixels, or no floating-point numbers.
         """
         if clips.ndim != 5 or clips.shape[1] != CHANNELS:
             raise ValueError(
                 f"expected clips of shape [B, {CHANNELS}, T, H, W], got {list(clips.shape)}; "
                 "channels come second and time third"
             )
+        check_pixels(clips)
         positions = fourier_features(
             tuple(clips.shape[2:]), bands=self.frequency_bands, max_frequency=self.max_frequency, device=clips.device
         ).to(clips.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Attention, Extent, Shift
 from .blocks import BlockOptions
-from .patches import PatchEmbed2D
+from .patches import PatchEmbed2D, check_pixels
 from .swin3d import build_stages, check_sizes, drop_path_schedule, initialise_linear_layers
 
 
@@ -72,13 +72,14 @@ class SwinTransformer2D(nn.Module):
         """Images [B, 3, H, W] -> tokens [B, 1, H', W', C] after the final norm.
 
         Raises:
-            ValueError: another rank or number of channels.
+            ValueError: another rank or number of channels, no pixels, or no floating-point numbers.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
                 f"expected images of shape [B, 3, H, W], got {list(images.shape)}; "
                 "a clip's frames go into the batch: rearrange(clips, 'b c t h w -> (b t) c h w')"
             )
+        check_pixels(images)
         x = self.patch_embed(images)
         for stage in self.layers:
             x = stage(x)

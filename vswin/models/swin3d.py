@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ..config import Attention, ClampedBias, Extent, Shift, is_positive_integer
 from .blocks import BlockOptions, FactorizedBlock, SwinBlock, TemporalBlock
 from .choices import chosen
-from .patches import PatchEmbed3D, PatchMerging
+from .patches import PatchEmbed3D, PatchMerging, check_pixels
 from .windows import fit_window, grid_of, padded_grid, shift_mask, window_shift
 
 # "adds two temporal transformer layers on top of the spatial-only Swin Transformer" (section 4.3)
@@ -289,13 +289,14 @@ class SwinTransformer3D(nn.Module):
             patches of H and W halved (and rounded up) once per stage after the first.
 
         Raises:
-            ValueError: another rank or number of channels.
+            ValueError: another rank or number of channels, no pixels, or no floating-point numbers.
         """
         if clips.ndim != 5 or clips.shape[1] != self.in_chans:
             raise ValueError(
                 f"expected clips of shape [B, {self.in_chans}, T, H, W], got {list(clips.shape)}; "
                 "channels come second and time third"
             )
+        check_pixels(clips)
         x = self.pos_drop(self.patch_embed(clips))
         for stage in self.layers:
             x = stage(x)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..config import SpaceTime
 from .attention import SelfAttention
 from .blocks import DropPath, Mlp
+from .patches import check_pixels
 from .swin3d import drop_path_schedule, initialise_linear_layers
 
 NORM_EPS = 1e-6
@@ -48,10 +49,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._attend(x)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.attn.attend(self.norm1(x), bias=None, mask=None))
+        return self._drop(self.attn.attend(self.norm1(x), bias=None, mask=None))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        """Stochastic depth, each group on its own: there the published code has groups in the batch."""
+        dropped = self.drop_path(rearrange(x, "b g n c -> (b g) n c"))
+        return rearrange(dropped, "(b g) n c -> b g n c", g=x.shape[1])
 
 
 class DividedBlock(Block):
@@ -72,7 +78,7 @@ class DividedBlock(Block):
         cls, patches = x[:, :, :1], x[:, 0, 1:]
 
         columns = rearrange(patches, "b (t n) c -> b n t c", t=self.frames)
-        found = self.drop_path(self.temporal_attn.attend(self.temporal_norm1(columns), bias=None, mask=None))
+        found = self._drop(self.temporal_attn.attend(self.temporal_norm1(columns), bias=None, mask=None))
         columns = columns + self.temporal_fc(found)
 
         frames = rearrange(columns, "b n t c -> b t n c")
@@ -81,7 +87,7 @@ class DividedBlock(Block):
         frames = frames + found[:, :, 1:]
 
         x = torch.cat([cls, rearrange(frames, "b t n c -> b 1 (t n) c")], dim=2)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
 
 
 class TimeSformer(nn.Module):
@@ -157,7 +163,7 @@ class TimeSformer(nn.Module):
         token comes first, patches in row-major order over (time, height, width).
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, or no floating-point numbers.
         """
         expected = [3, self.frames, self.image_size, self.image_size]
         if clips.ndim != 5 or list(clips.shape[1:]) != expected:
@@ -165,6 +171,7 @@ class TimeSformer(nn.Module):
                 f"expected clips of shape [B, {', '.join(map(str, expected))}], got {list(clips.shape)}; "
                 "position embeddings fix the size: build the model with other frames or image_size"
             )
+        check_pixels(clips)
         patches = self.patch_embed(clips) + self.pos_embed[:, None, 1:]
         cls = repeat(self.cls_token + self.pos_embed[:, :1], "1 1 c -> b 1 1 c", b=clips.shape[0])
         if self.attention is SpaceTime.SPACE:
