@@ -16,7 +16,7 @@ import pytest
 from vswin.data import moving_digits
 from vswin.data.annotations import Split, VideoList
 from vswin.data.drifting_digit import _RGB, CLASSES, ORDERS, Colour, VideoStyle, _path, _timetable, render
-from vswin.data.moving_digits import TINY, Task, generate, is_complete
+from vswin.data.moving_digits import GENERATOR_VERSION, TINY, Task, generate, is_complete
 from vswin.data.video import probe, read_frames
 
 TASK = Task(name="test", train=18, val=6)
@@ -57,6 +57,19 @@ def test_the_same_seed_gives_the_same_pixels_for_any_number_of_processes(folder:
     assert decoded(again) == decoded(folder)
     for name in ("train.txt", "val.txt", "classes.txt", "manifest.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+# sha256 of the frames of TINY's first training video, by version of the generator.
+RENDERED = {1: "79951aac03307efae54feda49f31a31fda020c086431757c770528d39372bfd9"}
+
+
+def test_the_generator_makes_the_videos_of_its_version() -> None:
+    glyphs = moving_digits._glyphs()[Split.TRAIN]
+    generator = np.random.default_rng([0, 0, 0])
+    glyph = glyphs[generator.integers(len(glyphs))]
+    frames = render(glyph, label=0, style=TINY.style, generator=generator)
+    digest = hashlib.sha256(frames.tobytes()).hexdigest()
+    assert digest == RENDERED.get(GENERATOR_VERSION), "other videos than before: raise GENERATOR_VERSION"
 
 
 def test_another_seed_gives_other_pixels(folder: Path, tmp_path: Path) -> None:
