@@ -46,8 +46,8 @@ demo: .venv/.core
 	  > demo/notebook.log 2>&1 || { cat demo/notebook.log; exit 1; }
 	@echo
 	@echo "What to open next"
-	@echo "  demo/results/1_tables.html                     the notebook, executed"
-	@echo "  demo/results/mini/tables/table4.md             a table, as Markdown (also .csv and .html)"
+	@echo "  demo/results/1_tables.html                       the notebook, executed"
+	@echo "  demo/results/mini/tables/table4.md               a table, as Markdown (also .csv and .html)"
 	@echo "  VSWIN_RUNS=demo/runs $(BIN)/vswin ui table4   every curve and parameter, in the MLflow UI"
 	@echo "  $(BIN)/vswin show table4/split                what a variant is, and how to run it"
 

@@ -127,7 +127,9 @@ def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str)
     grid = Grid(title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for position, name in enumerate(frame.columns):
         style = "dim" if name.endswith("paper") else ""
-        grid.add_column(name, justify="left" if position == 0 else "right", style=style, no_wrap=position == 0)
+        # headings may be broken into lines, what stands below them not
+        width = int(frame[name].str.len().max())
+        grid.add_column(name, justify="left" if position == 0 else "right", style=style, min_width=width)
     for row in frame.to_numpy():
         grid.add_row(*row)
     console.print(grid)

@@ -45,9 +45,14 @@ def test_there_are_commands_to_test() -> None:
     assert {"make demo", "make test", "make slow"} <= set(commands("make"))
 
 
+def test_python_in_the_readme_runs() -> None:
+    [code] = re.findall(r"(?s)```python\n(.*?)```", README)
+    exec(code, {})
+
+
 def test_linked_files_exist() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("http") or (CLONE / target).exists(), target
+        assert target.startswith(("http", "#")) or (CLONE / target).exists(), target
 
 
 @pytest.mark.parametrize("table", ["table4", "table6", "baselines"])
