@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vswin.data.encoding import write_video
@@ -68,6 +69,25 @@ def test_probe_counts_packets_where_the_container_states_no_number(tmp_path: Pat
     with av.open(str(path)) as container:
         assert container.streams.video[0].frames == 0
     assert probe(path).num_frames == 7
+
+
+@pytest.mark.skipif(not hasattr(VideoStream, "index_entries"), reason="PyAV 16.0 does not show the index")
+def test_probe_does_not_count_what_an_edit_list_leaves_out(with_b_frames: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trimmed.mp4"
+    with av.open(str(with_b_frames)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        start = int(Fraction(5, 10) / stream.time_base)
+        for packet in source.demux(stream):
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                # Frames before 0 are kept, for others to refer to, and not shown.
+                packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
+                target.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 20
+    assert probe(path).num_frames == 15
+    assert [number_of(frame) for frame in read_frames(path, range(15))] == [*range(5, 20)]
 
 
 def test_odd_sizes(tmp_path: Path) -> None:

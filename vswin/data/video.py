@@ -33,11 +33,16 @@ class VideoInfo:
 def probe(path: Path) -> VideoInfo:
     """Frame count, size in pixels and frame rate of the first video stream, without decoding it.
 
-    Packets are counted where the container states no number of frames. Raises VideoError.
+    Frames that an MP4 edit list leaves out, as a trim without encoding does, are not counted. Packets are counted
+    where the container states no number of frames. Raises VideoError.
     """
     with _open(path) as (container, stream):
-        # Flushing packets at the end of a stream are empty.
-        num_frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+        if stream.frames:
+            # PyAV 16.0 does not show the index, and counts all frames.
+            num_frames = stream.frames - sum(entry.is_discard for entry in getattr(stream, "index_entries", ()))
+        else:
+            # Flushing packets at the end of a stream are empty.
+            num_frames = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
         if num_frames == 0:
             raise VideoError(f"{path}: expected at least one frame, got none; replace the file")
         return VideoInfo(num_frames, stream.height, stream.width, stream.average_rate)
