@@ -124,12 +124,13 @@ def show_plan(console: Console, steps: list[Step], *, title: str) -> None:
 
 def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str) -> None:
     """A table of the paper, as ``tables.cells`` gives it."""
-    grid = Grid(title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    grid = Grid(
+        title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for position, name in enumerate(frame.columns):
         style = "dim" if name.endswith("paper") else ""
-        # headings may be broken into lines, what stands below them not
-        width = int(frame[name].str.len().max())
-        grid.add_column(name, justify="left" if position == 0 else "right", style=style, min_width=width)
+        heading = name.replace(", ", ",\n")
+        grid.add_column(heading, justify="left" if position == 0 else "right", style=style, no_wrap=True)
     for row in frame.to_numpy():
         grid.add_row(*row)
     console.print(grid)
