@@ -13,7 +13,7 @@ from rich.console import Console
 
 from . import display, folders
 from .plan import Action, Step, plan
-from .profiles import PROFILES
+from .profiles import profiles
 from .recipe import Scale
 from .registry import (
     Experiment,
@@ -118,8 +118,8 @@ def launch(
         # standard output is for the JSON
         console.stderr = True
     chosen = _chosen(scale, table)
-    if on not in PROFILES:
-        raise UnknownNameError("profile", on, PROFILES)
+    if on not in profiles():
+        raise UnknownNameError("profile", on, profiles())
     if dry_run:
         _show_plan(_plan(chosen, seeds), title="would do", as_json=as_json)
         return
