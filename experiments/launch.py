@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from types import FrameType
 
 import submitit
 
@@ -62,13 +64,11 @@ def _gpus() -> int:
 
 
 @contextmanager
-def _ignored(number: signal.Signals) -> Iterator[None]:
-    """Processes started inside ignore ``number``.
-
-    Ctrl-C goes to the launcher and everything below it at once. submitit's controller would die of it and kill its
-    job a second later; so it ignores it, and the job finishes its step and saves.
-    """
-    before = signal.signal(number, signal.SIG_IGN)
+def _handled(
+    number: signal.Signals, handler: Callable[[int, FrameType | None], object] | signal.Handlers
+) -> Iterator[None]:
+    """``handler`` in place of what handles ``number`` otherwise."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
@@ -99,30 +99,37 @@ def launch_local(
     active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
     for step in active:
         on_start(step)
+    # a handler of its own: where a shell started the launcher in the background, Ctrl-C is ignored by default
+    interrupted = Event()
     try:
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                step = waiting.pop(0)
-                if gpus:
-                    # without this submitit hides every GPU from a local job
-                    on_gpu[step] = gpus.pop()
-                    executor.update_parameters(gpus_per_node=1, visible_gpus=(on_gpu[step],))
-                runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
-                with _ignored(signal.SIGINT):
-                    own[step] = executor.submit(_Work(), runs)
-                step.run.submitted(int(own[step].job_id))
-                active.append(step)
-                on_start(step)
-            time.sleep(_POLL_SECONDS)
-            on_poll(active)
-            for step in list(active):
-                ours = own.get(step)
-                ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
-                if ended:
-                    active.remove(step)
-                    if step in on_gpu:
-                        gpus.append(on_gpu.pop(step))
-                    yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)
+        with _handled(signal.SIGINT, lambda *_: interrupted.set()):
+            while waiting or active:
+                while waiting and len(active) < jobs:
+                    step = waiting.pop(0)
+                    if gpus:
+                        # without this submitit hides every GPU from a local job
+                        on_gpu[step] = gpus.pop()
+                        executor.update_parameters(gpus_per_node=1, visible_gpus=(on_gpu[step],))
+                    runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
+                    # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
+                    # kill its job a second later; so it ignores it, and the job finishes its step and saves.
+                    with _handled(signal.SIGINT, signal.SIG_IGN):
+                        own[step] = executor.submit(_Work(), runs)
+                    step.run.submitted(int(own[step].job_id))
+                    active.append(step)
+                    on_start(step)
+                time.sleep(_POLL_SECONDS)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                on_poll(active)
+                for step in list(active):
+                    ours = own.get(step)
+                    ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
+                    if ended:
+                        active.remove(step)
+                        if step in on_gpu:
+                            gpus.append(on_gpu.pop(step))
+                        yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)
     finally:
         # nothing is left but after Ctrl-C or an error of this process
         _stop([own[step] for step in active if step in own])

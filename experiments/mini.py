@@ -49,7 +49,7 @@ def tiny(recipe: Recipe) -> Recipe:
         small,
         model=replace(small.model, embed_dim=8, num_heads=(1, 2)),
         data=replace(small.data, dataset="moving-digits/tiny"),
-        optim=replace(small.optim, batch_size=8, epochs=4, warmup_epochs=1.0),
+        optim=replace(small.optim, batch_size=8, epochs=10, warmup_epochs=1.0),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,9 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
     command += ["--port", str(port), "--workers", "1"]
     log = folders.runs() / "mlflow-server.log"
+    # ended by either signal the server goes along; a shell starts what runs in the background with Ctrl-C ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     console.print("starting the MLflow UI")
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
