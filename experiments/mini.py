@@ -32,7 +32,7 @@ def mini(recipe: Recipe) -> Recipe:
         data=DataConfig(
             dataset="moving-digits/colour-order",
             clip=ClipConfig(length=16, interval=1),
-            short_side=24,
+            short_side=(24, 24),
             crop=24,
             area=(0.8, 1.0),
         ),

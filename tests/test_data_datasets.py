@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from vswin.config import ClipConfig, DataConfig, Protocol, Sampling
+from vswin.config import Antialias, ClipConfig, DataConfig, Protocol, Sampling
 from vswin.data import transforms
 from vswin.data.annotations import VideoList
 from vswin.data.datasets import TestViews, TrainClips
 from vswin.data.encoding import write_video
 from vswin.data.loaders import train_loader, view_loader
 from vswin.data.sampler import Draw, TrainBatches
-from vswin.data.transforms import Antialias, normalise
+from vswin.data.transforms import normalise
 from vswin.data.video import VideoError, read_frames
 
-CONFIG = DataConfig(dataset="test", clip=ClipConfig(length=4, interval=2), short_side=24, crop=16)
+CONFIG = DataConfig(dataset="test", clip=ClipConfig(length=4, interval=2), short_side=(24, 24), crop=16)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
 
 def test_a_sample_depends_on_seed_epoch_and_video_only(videos: VideoList) -> None:
     clips = TrainClips(videos, config=CONFIG, seed=0)
-    clip, label = clips[Draw(epoch=1, video=4)]
-    assert clip.shape == (3, 4, 16, 16)
-    assert clip.dtype == torch.float32
-    assert label == 1
+    clip, label, erased, video, replaced = clips[Draw(epoch=1, video=4)]
+    assert clip.shape == (4, 3, 16, 16)
+    assert clip.dtype == torch.uint8
+    assert (label, erased.tolist(), video, replaced) == (1, [0, 0, 0, 0], 4, 0)
     np.random.seed(1)
     torch.manual_seed(1)
     again = TrainClips(videos, config=CONFIG, seed=0, keep_decoded=True)
@@ -58,42 +58,46 @@ def test_batches_do_not_depend_on_workers(videos: VideoList, workers: int) -> No
     got = list(train_loader(clips, batches=batches, workers=workers))
     assert torch.equal(torch.get_rng_state(), state)
     assert len(got) == len(expected) == 6
-    for (clip, label), (expected_clip, expected_label) in zip(got, expected, strict=True):
-        assert torch.equal(clip, expected_clip)
-        assert torch.equal(label, expected_label)
+    for batch, expected_batch in zip(got, expected, strict=True):
+        for value, expected_value in zip(batch, expected_batch, strict=True):
+            assert torch.equal(value, expected_value)
     resumed = list(train_loader(clips, batches=batches.starting_at(4)))
     assert torch.equal(resumed[0][0], expected[4][0])
 
 
 def test_views_are_clips_times_crops_in_the_published_order(videos: VideoList) -> None:
     protocol = Protocol(clips=2, crops=3, short_side=32, crop=32)
-    views, label = TestViews(videos, config=CONFIG, protocol=protocol)[3]
-    assert views.shape == (6, 3, 4, 32, 32)
-    assert label == 0
+    views, label, video, broken = TestViews(videos, config=CONFIG, protocol=protocol)[3]
+    assert views.shape == (6, 4, 3, 32, 32)
+    assert (label, video, broken) == (0, 3, False)
     # 20 frames leave 13 places for a clip, 6.5 for each half.
     starts = [3, 9]
     expected = []
     for start in starts:
         pixels = torch.from_numpy(read_frames(videos.path(3), start + 2 * np.arange(4))).permute(0, 3, 1, 2)
-        expected += [normalise(pixels[..., left : left + 32]) for left in (0, 8, 4)]
+        expected += [pixels[..., left : left + 32] for left in (0, 8, 4)]
     assert torch.equal(views, torch.stack(expected))
 
 
 def test_uniform_sampling_reaches_the_data_sets(videos: VideoList) -> None:
     config = DataConfig(
-        dataset="test", clip=ClipConfig(length=5, sampling=Sampling.UNIFORM), short_side=32, crop=32, flip=0.0
+        dataset="test", clip=ClipConfig(length=5, sampling=Sampling.UNIFORM), short_side=(32, 32), crop=32, flip=0.0
     )
-    views, _ = TestViews(videos, config=config, protocol=Protocol(clips=1, crops=1, short_side=32, crop=32))[0]
+    views, *_ = TestViews(videos, config=config, protocol=Protocol(clips=1, crops=1, short_side=32, crop=32))[0]
     pixels = torch.from_numpy(read_frames(videos.path(0), [2, 6, 9, 13, 17])).permute(0, 3, 1, 2)
-    assert torch.equal(views[0], normalise(pixels[..., 4:36]))
+    assert torch.equal(views[0], pixels[..., 4:36])
 
 
 def test_views_are_shared_out_over_ranks(videos: VideoList) -> None:
     views = TestViews(videos, config=CONFIG, protocol=Protocol(clips=1, crops=1, short_side=24, crop=16))
-    whole = [label for _, labels in view_loader(views, batch_size=4) for label in labels.tolist()]
+    whole = [label for batch in view_loader(views, batch_size=4) for label in batch.labels.tolist()]
     assert whole == list(videos.labels)
     shares = [
-        [label for _, labels in view_loader(views, batch_size=2, rank=rank, world_size=4) for label in labels.tolist()]
+        [
+            label
+            for batch in view_loader(views, batch_size=2, rank=rank, world_size=4)
+            for label in batch.labels.tolist()
+        ]
         for rank in range(4)
     ]
     assert shares == [whole[rank::4] for rank in range(4)]

@@ -16,7 +16,7 @@ def altered(value: Any) -> Any:
     if isinstance(value, Extent):
         return Extent(value.time + 1, value.height, value.width)
     if isinstance(value, tuple):
-        return (altered(value[0]), *value[1:])
+        return (altered(value[0]), *value[1:]) if value else (1,)
     if value is None or (isinstance(value, str) and type(value) is str):
         return f"{value}-other"
     if isinstance(value, str):
@@ -43,7 +43,7 @@ def test_every_field_is_in_exactly_one_signature(path: str) -> None:
 
 def test_signature_does_not_depend_on_the_process() -> None:
     """A golden value: a changed default re-labels every run there is, so it must be a visible difference here."""
-    assert SWIN_T_K400.signature == "81b904c47f"
+    assert SWIN_T_K400.signature == "6a0a4abad1"
 
 
 def test_changes_by_path() -> None:

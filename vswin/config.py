@@ -128,17 +128,54 @@ class ClipConfig:
     sampling: Sampling = Sampling.DENSE
 
 
+class Antialias(StrEnum):
+    """Whether shrinking averages over all pixels it covers. The published resize does not."""
+
+    OFF = "off"
+    ON = "on"
+
+
+class Cropping(StrEnum):
+    """How a training crop is cut: ``resized`` takes a box of random area and aspect and resizes it to the crop
+    (Video Swin); ``plain`` takes a square of the crop's own size at a random place (TimeSformer).
+    """
+
+    RESIZED = "resized"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandAugmentConfig:
+    """RandAugment of the released Something-Something recipe @db018fb8: imgaug's ``RandAugment(n=4, m=7)``.
+
+    ``magnitude`` is on a scale of 30. ``flip`` is the probability of the horizontal flip that imgaug applies first
+    whatever the recipe says of flips: 0.5 is what the published model was trained with, 0 what its recipe intends.
+    """
+
+    operations: int = 4
+    magnitude: int = 7
+    flip: float = 0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """A data set and how its training clips are cropped (released Kinetics configs @db018fb8)."""
+    """A data set and how its training clips look (defaults: released Kinetics configs @db018fb8).
+
+    ``short_side`` is the range, both ends included, that a clip's shorter side is drawn from. ``area`` and ``aspect``
+    belong to ``Cropping.RESIZED``. ``erasing`` is the probability of random erasing.
+    """
 
     dataset: str
     clip: ClipConfig = ClipConfig()
-    short_side: int = 256
+    short_side: tuple[int, int] = (256, 256)
+    antialias: Antialias = Antialias.OFF
+    cropping: Cropping = Cropping.RESIZED
     crop: int = 224
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    rand_augment: RandAugmentConfig | None = None
+    erasing: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +186,7 @@ class Protocol:
     crops: int = 3
     short_side: int = 224
     crop: int = 224
+    antialias: Antialias = Antialias.OFF
 
 
 class ParameterGroups(StrEnum):
@@ -164,29 +202,55 @@ class ParameterGroups(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic of the forward pass; weights and optimiser states stay in fp32."""
+    """Arithmetic of the forward pass; weights and optimiser states stay in fp32. fp16 scales the loss."""
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Optimizer(StrEnum):
+    """AdamW (Video Swin) or SGD with Nesterov-free momentum (TimeSformer)."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
+
+
+class Schedule(StrEnum):
+    """Learning rate over epochs: ``cosine`` to zero, or ``steps``, times 0.1 at every milestone."""
+
+    COSINE = "cosine"
+    STEPS = "steps"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, linear warm-up, cosine to zero (section 4.1 and the released configs @db018fb8).
+    """How a model is optimised (defaults: section 4.1 and the released configs @db018fb8).
 
     ``lr`` is the head's rate at the effective batch size ``batch_size``; the backbone's is ``lr * backbone_lr_ratio``.
+    ``betas`` belong to AdamW, ``momentum`` to SGD, ``milestones`` (epochs) to ``Schedule.STEPS``. ``clip_norm`` bounds
+    the norm of the gradient; ``ema_decay`` tests an exponential moving average of the weights; ``nonfinite_steps`` is
+    how many steps with a NaN or infinite loss may be left out before training stops.
     """
 
+    optimizer: Optimizer = Optimizer.ADAMW
     lr: float = 1e-3
     backbone_lr_ratio: float = 0.1
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
     batch_size: int = 64
     epochs: int = 30
+    schedule: Schedule = Schedule.COSINE
+    milestones: tuple[int, ...] = ()
     warmup_epochs: float = 2.5
     warmup_ratio: float = 0.1
     parameter_groups: ParameterGroups = ParameterGroups.PUBLISHED
     precision: Precision = Precision.FP32
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    nonfinite_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

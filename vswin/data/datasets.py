@@ -12,14 +12,15 @@ from vswin.config import DataConfig, Protocol
 
 from . import clips, transforms
 from .annotations import VideoList
+from .batch import TrainBatch, ViewBatch
 from .sampler import Draw
 from .video import probe, read_frames
 
 
-class TrainClips(Dataset[tuple[Tensor, int]]):
-    """One random clip of a video per draw: (float32 [C, T, crop, crop], label).
+class TrainClips(Dataset[TrainBatch]):
+    """One random clip of a video per draw.
 
-    Short side resized, a random box resized to the crop, flipped, normalised, as ``config`` says. What a draw looks
+    Short side resized, a random box resized to the crop, flipped, as ``config`` says. What a draw looks
     like depends on (``seed``, epoch, video) only. ``keep_decoded`` keeps every decoded video in memory: for small data
     sets. Indexing raises VideoError for a broken video.
     """
@@ -33,22 +34,28 @@ class TrainClips(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw) -> TrainBatch:
         epoch, index = draw
         config = self._config
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, epoch, index])))
         frames = clips.training_frames(self._frames.count(index), clip=config.clip, generator=generator)
         clip = self._frames.read(index, frames)
-        clip = transforms.resize_short_side(clip, short_side=config.short_side)
+        clip = transforms.resize_short_side(clip, short_side=config.short_side[0])
         clip = transforms.cut_random_resized(
             clip, crop=config.crop, area=config.area, aspect=config.aspect, generator=generator
         )
         clip = transforms.flip_randomly(clip, probability=config.flip, generator=generator)
-        return transforms.normalise(clip), self._videos.labels[index]
+        return TrainBatch(
+            clip,
+            torch.tensor(self._videos.labels[index]),
+            torch.zeros(4, dtype=torch.int64),
+            torch.tensor(index),
+            torch.tensor(0),
+        )
 
 
-class TestViews(Dataset[tuple[Tensor, int]]):
-    """Every test view of a video: (float32 [clips * crops, C, T, crop, crop], label), the crops of a clip together.
+class TestViews(Dataset[ViewBatch]):
+    """Every test view of a video, the crops of a clip together.
 
     Views are placed as ``protocol`` says, their frames sampled as ``config.clip`` says. ``keep_decoded`` as in
     TrainClips. Indexing raises VideoError for a broken video.
@@ -67,7 +74,7 @@ class TestViews(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> ViewBatch:
         protocol = self._protocol
         frames = clips.view_frames(self._frames.count(index), clip=self._config.clip, num_clips=protocol.clips)
         # Clips overlap: a frame is decoded and resized once.
@@ -75,11 +82,13 @@ class TestViews(Dataset[tuple[Tensor, int]]):
         video = transforms.resize_short_side(self._frames.read(index, unique), short_side=protocol.short_side)
         boxes = clips.view_boxes(video.shape[-2], video.shape[-1], crop=protocol.crop, num_crops=protocol.crops)
         views = [
-            transforms.normalise(transforms.cut(video[rows], box=box))
+            transforms.cut(video[rows], box=box)
             for rows in torch.from_numpy(back.reshape(frames.shape))
             for box in boxes
         ]
-        return torch.stack(views), self._videos.labels[index]
+        return ViewBatch(
+            torch.stack(views), torch.tensor(self._videos.labels[index]), torch.tensor(index), torch.tensor(False)
+        )
 
 
 class _Frames:

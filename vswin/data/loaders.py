@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .batch import TrainBatch, ViewBatch
 from .datasets import TestViews, TrainClips
 from .sampler import TrainBatches
 
 
-def train_loader(clips: TrainClips, *, batches: TrainBatches, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (float32 [B, C, T, H, W], int64 [B]) in the order of ``batches``, whatever the number of workers.
+def train_loader(clips: TrainClips, *, batches: TrainBatches, workers: int = 0) -> DataLoader[TrainBatch]:
+    """Batches in the order of ``batches``, whatever the number of workers.
 
     The global random state is not touched. With 0 workers the calling process decodes.
     """
-    return DataLoader(clips, batch_sampler=batches, num_workers=workers, generator=_own_generator())  # type: ignore[arg-type]
+    return DataLoader(clips, batch_sampler=batches, num_workers=workers, generator=_own_generator())
 
 
 def view_loader(
     views: TestViews, *, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (float32 [B, V, C, T, H, W], int64 [B]) of every ``world_size``-th video from ``rank`` on, in order."""
+) -> DataLoader[ViewBatch]:
+    """Batches of every ``world_size``-th video from ``rank`` on, in order."""
     return DataLoader(
-        views,  # type: ignore[arg-type]
+        views,
         batch_size=batch_size,
         sampler=range(rank, len(views), world_size),
         num_workers=workers,

@@ -1,31 +1,25 @@
 """Transforms of whole clips: every frame of a clip is treated alike, with one random draw per clip.
 
-Clips are uint8 tensors [T, C, H, W] until ``normalise`` makes them float32 [C, T, H, W], what models take. Random
-choices come from an explicit numpy generator, never from global state.
+Clips are uint8 tensors [T, C, H, W] until, on the device, ``model_input`` makes a batch of them float32
+[B, C, T, H, W], what models take. Random choices come from an explicit numpy generator, never from global state.
 Source: the released configs @db018fb8 (section 4.1 of the paper).
 """
 
 from __future__ import annotations
-
-from enum import StrEnum
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vswin.config import Antialias
+
+from .batch import TrainBatch
 from .clips import Box, random_resized_crop, short_side_size
 
 # Of RGB values from 0 to 255: img_norm_cfg of the released configs @db018fb8.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-
-
-class Antialias(StrEnum):
-    """Whether shrinking averages over all pixels it covers. The published resize does not."""
-
-    OFF = "off"
-    ON = "on"
 
 
 def resize(clip: Tensor, *, height: int, width: int, antialias: Antialias = Antialias.OFF) -> Tensor:
@@ -66,8 +60,16 @@ def flip_randomly(clip: Tensor, *, probability: float, generator: np.random.Gene
     return clip.flip(-1) if generator.random() < probability else clip
 
 
-def normalise(clip: Tensor) -> Tensor:
-    """uint8 [T, C, H, W] with values 0 to 255 to float32 [C, T, H, W] of the published mean and deviation."""
-    mean = torch.tensor(MEAN).view(3, 1, 1, 1)
-    std = torch.tensor(STD).view(3, 1, 1, 1)
-    return clip.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
+def normalise(clips: Tensor) -> Tensor:
+    """uint8 [..., T, C, H, W] with values 0 to 255 to float32 [..., C, T, H, W] of the published mean and deviation."""
+    mean = torch.tensor(MEAN, device=clips.device).view(3, 1, 1, 1)
+    std = torch.tensor(STD, device=clips.device).view(3, 1, 1, 1)
+    return clips.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
+
+
+def model_input(batch: TrainBatch, *, device: torch.device) -> Tensor:
+    """The clips of ``batch`` on ``device``, normalised and erased: float32 [B, C, T, H, W], what models take."""
+    clips = normalise(batch.clips.to(device, non_blocking=True))
+    for clip, (left, top, width, height) in zip(clips, batch.erased.tolist(), strict=True):
+        clip[..., top : top + height, left : left + width] = 0
+    return clips

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vswin.config import Precision
+from vswin.data.batch import ViewBatch
+from vswin.data.transforms import normalise
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,14 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[ViewBatch],
     *,
     precision: Precision,
     device: torch.device,
     views_at_once: int = 12,
     on_videos: Callable[[int], None] = lambda _: None,
 ) -> Predictions:
-    """Test ``model`` on ``batches`` of views [B, V, 3, T, H, W] (float, normalised) and labels [B].
+    """Test ``model`` on ``batches``.
 
     ``views_at_once`` bounds the memory; it changes scores by rounding only. ``on_videos`` is told how many videos
     each batch added. Leaves the model in evaluation mode.
@@ -54,12 +56,13 @@ def evaluate(
     model.eval()
     scores: list[Tensor] = []
     labels: list[Tensor] = []
-    for views, label in batches:
-        flat = rearrange(views, "b v c t h w -> (b v) c t h w")
+    for batch in batches:
+        views, label = batch.views, batch.labels
+        flat = rearrange(views, "b v t c h w -> (b v) t c h w")
         parts: list[Tensor] = []
         for chunk in torch.split(flat, views_at_once):
             with autocast(precision, device):
-                logits = model(chunk.to(device, non_blocking=True))
+                logits = model(normalise(chunk.to(device, non_blocking=True)))
             parts.append(logits.float().softmax(dim=-1))
         scores.append(reduce(torch.cat(parts), "(b v) k -> b k", "mean", v=views.shape[1]).cpu())
         labels.append(label)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from vswin.config import OptimConfig
+from vswin.data.batch import TrainBatch
+from vswin.data.transforms import model_input
 
 from . import checkpoint
 from .evaluate import autocast
@@ -49,7 +51,7 @@ def step_seed(seed: int, step: int) -> int:
 
 def train(
     model: nn.Module,
-    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    batches: Callable[[int], Iterable[TrainBatch]],
     *,
     config: OptimConfig,
     steps_per_epoch: int,
@@ -64,7 +66,7 @@ def train(
 ) -> Outcome:
     """Train ``model`` for ``config.epochs`` epochs, continuing from the newest complete checkpoint in ``directory``.
 
-    ``batches(step)`` yields (clips [B, 3, T, H, W] float, labels [B] int64) from step ``step`` to the end of training.
+    ``batches(step)`` yields batches from step ``step`` to the end of training.
     ``log(step, metrics)`` is called after every step, ``step`` counting from 1. ``before_save`` is called before a
     checkpoint is written and may raise to prevent it. ``should_stop`` is asked between steps: where it says yes, a
     checkpoint is written and ``Outcome(STOPPED, ...)`` returned.
@@ -80,12 +82,12 @@ def train(
     saved_at = time.monotonic()
     finished_step_at = time.perf_counter()
 
-    for step, (clips, labels) in enumerate(batches(done), start=done):
+    for step, batch in enumerate(batches(done), start=done):
         # -------------------------------------------------------------- step
         got_batch_at = time.perf_counter()
         torch.manual_seed(step_seed(seed, step))
         set_lr(optimizer.param_groups, lr_factor(step, steps_per_epoch=steps_per_epoch, config=config))
-        clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        clips, labels = model_input(batch, device=device), batch.labels.to(device, non_blocking=True)
         with autocast(config.precision, device):
             logits = model(clips)
         loss = F.cross_entropy(logits.float(), labels)
