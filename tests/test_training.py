@@ -7,17 +7,14 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vswin.config import OptimConfig, Precision
-from vswin.data.batch import TrainBatch, ViewBatch
-from vswin.data.transforms import normalise
+from vswin.config import OptimConfig
+from vswin.data.batch import TrainBatch
 from vswin.models import create_model
 from vswin.training import checkpoint
-from vswin.training.evaluate import Predictions, evaluate
 from vswin.training.optim import build_optimizer
 from vswin.training.train import End, NonFiniteLossError, Outcome, train
 
@@ -198,31 +195,3 @@ def test_infinite_loss_stops_before_the_weights_are_touched(tmp_path: Path) -> N
         )
     others = list(model.parameters())[1:]
     assert all(torch.isfinite(value).all() for value in others)
-
-
-def test_scores_are_softmax_averaged_over_views() -> None:
-    model = small_model().eval()
-    views = torch.randint(256, (5, 3, 4, 3, 16, 16), dtype=torch.uint8)
-    labels = torch.tensor([0, 1, 2, 0, 1])
-    with torch.no_grad():
-        expected = torch.stack([model(normalise(video)).softmax(dim=-1).mean(dim=0) for video in views]).numpy()
-    told = []
-    for chunk in (1, 2, 6):
-        loader = [
-            ViewBatch(views[rows], labels[rows], torch.arange(5)[rows], torch.zeros(5, dtype=torch.bool)[rows])
-            for rows in (slice(0, 2), slice(2, 5))
-        ]
-        predictions = evaluate(
-            model, loader, precision=Precision.FP32, device=CPU, views_at_once=chunk, on_videos=told.append
-        )
-        np.testing.assert_allclose(predictions.scores, expected, rtol=0, atol=1e-6)
-        np.testing.assert_array_equal(predictions.labels, labels.numpy())
-    assert told == [2, 3] * 3
-
-
-def test_top_k_counts_ties_as_wrong() -> None:
-    scores = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [1 / 3, 1 / 3, 1 / 3]], dtype=np.float32)
-    predictions = Predictions(scores, np.array([0, 0, 1, 2]))
-    assert predictions.top(1) == 25.0
-    assert predictions.top(2) == 50.0
-    assert predictions.top(3) == 100.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,30 +15,79 @@ from vswin.config import Precision
 from vswin.data.batch import ViewBatch
 from vswin.data.transforms import normalise
 
+from .precision import autocast
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of every test video, in the order of the annotation list.
+    """Scores of some videos, one row each.
 
-    ``scores``: float32 [videos, classes], softmax averaged over views. ``labels``: int64 [videos].
+    ``videos``: int64 [n], their rows in the annotation list. ``scores``: float32 [n, classes], softmax averaged over
+    views. ``labels``: int64 [n]. ``broken``: bool [n], videos that could not be read: wrong whatever their scores.
     """
 
+    videos: NDArray[np.int64]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    broken: NDArray[np.bool_]
 
     def top(self, k: int) -> float:
         """Share of videos, in percent, whose label is among the ``k`` highest scores; ties count as wrong."""
         own = self.scores[np.arange(len(self.labels)), self.labels]
         rank = (self.scores >= own[:, None]).sum(axis=1)
-        return float(100 * np.mean(rank <= k))
+        return float(100 * np.mean((rank <= k) & ~self.broken))
+
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """Top-1 accuracy of each class in percent, [classes]; NaN for a class without test videos."""
+        confusion = self.confusion()
+        with np.errstate(invalid="ignore"):
+            return np.asarray(100 * np.diag(confusion) / np.bincount(self.labels, minlength=len(confusion)))
+
+    def mean_class_accuracy(self) -> float:
+        """The mean of ``class_accuracy`` over the classes that have test videos, in percent."""
+        return float(np.nanmean(self.class_accuracy()))
+
+    def confusion(self) -> NDArray[np.int64]:
+        """How many videos of a class (row) were taken for a class (column): int64 [classes, classes].
+
+        Broken videos were taken for nothing. A tie for the first place is nobody's, as in ``top``: it is counted for
+        the first of the wrong classes in it.
+        """
+        classes = self.scores.shape[1]
+        whole = ~self.broken
+        others = self.scores[whole].copy()
+        labels = self.labels[whole]
+        rows = np.arange(len(labels))
+        own = others[rows, labels].copy()
+        others[rows, labels] = -np.inf
+        best_other = others.argmax(axis=1)
+        predicted = np.where(own > others[rows, best_other], labels, best_other)
+        return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+    @staticmethod
+    def joined(parts: Iterable[Predictions], *, num_videos: int) -> Predictions:
+        """``parts`` as one, in the order of the list.
+
+        Raises ValueError unless each of the list's ``num_videos`` videos is there exactly once: a video that two
+        processes scored would count twice.
+        """
+        parts = list(parts)
+        videos = np.concatenate([part.videos for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+        counts = np.bincount(videos, minlength=num_videos)
+        if len(counts) != num_videos or (counts != 1).any():
+            raise ValueError(
+                f"expected every one of {num_videos} videos once, got {(counts == 0).sum()} not at all and "
+                f"{(counts > 1).sum()} more than once"
+            )
+        order = np.argsort(videos)
+        return Predictions(
+            videos[order],
+            np.concatenate([part.scores for part in parts])[order],
+            np.concatenate([part.labels for part in parts])[order],
+            np.concatenate([part.broken for part in parts])[order],
+        )
 
 
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """The autocast context of ``precision``; a context that does nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is Precision.BF16)
-
-
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     batches: Iterable[ViewBatch],
@@ -46,25 +95,28 @@ def evaluate(
     precision: Precision,
     device: torch.device,
     views_at_once: int = 12,
-    on_videos: Callable[[int], None] = lambda _: None,
-) -> Predictions:
-    """Test ``model`` on ``batches``.
+) -> Iterator[Predictions]:
+    """Test ``model`` on ``batches``, yielding the predictions of each as they come.
 
-    ``views_at_once`` bounds the memory; it changes scores by rounding only. ``on_videos`` is told how many videos
-    each batch added. Leaves the model in evaluation mode.
+    ``views_at_once`` bounds the memory of the device; it changes scores by rounding only. Leaves the model in
+    evaluation mode. All scores of a broken video are 0.
     """
     model.eval()
-    scores: list[Tensor] = []
-    labels: list[Tensor] = []
     for batch in batches:
-        views, label = batch.views, batch.labels
-        flat = rearrange(views, "b v t c h w -> (b v) t c h w")
-        parts: list[Tensor] = []
-        for chunk in torch.split(flat, views_at_once):
-            with autocast(precision, device):
-                logits = model(normalise(chunk.to(device, non_blocking=True)))
-            parts.append(logits.float().softmax(dim=-1))
-        scores.append(reduce(torch.cat(parts), "(b v) k -> b k", "mean", v=views.shape[1]).cpu())
-        labels.append(label)
-        on_videos(len(label))
-    return Predictions(torch.cat(scores).numpy(), torch.cat(labels).numpy())
+        yield _predict(model, batch, precision=precision, device=device, views_at_once=views_at_once)
+
+
+@torch.inference_mode()
+def _predict(
+    model: nn.Module, batch: ViewBatch, *, precision: Precision, device: torch.device, views_at_once: int
+) -> Predictions:
+    flat = rearrange(batch.views, "b v t c h w -> (b v) t c h w")
+    parts: list[Tensor] = []
+    # a chunk becomes floating point on the device: all views of a video at once could be gigabytes
+    for chunk in torch.split(flat, views_at_once):
+        with autocast(precision, device):
+            logits = model(normalise(chunk.to(device, non_blocking=True)))
+        parts.append(logits.float().softmax(dim=-1))
+    scores = reduce(torch.cat(parts), "(b v) k -> b k", "mean", v=batch.views.shape[1]).cpu()
+    scores[batch.broken] = 0
+    return Predictions(batch.videos.numpy(), scores.numpy(), batch.labels.numpy(), batch.broken.numpy())

@@ -18,8 +18,8 @@ from vswin.data.batch import TrainBatch
 from vswin.data.transforms import model_input
 
 from . import checkpoint
-from .evaluate import autocast
 from .optim import build_optimizer, lr_factor, set_lr
+from .precision import autocast
 
 
 class End(StrEnum):
