@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.utils.data import DataLoader
 
@@ -19,13 +21,13 @@ def train_loader(clips: TrainClips, *, batches: TrainBatches, workers: int = 0) 
 
 
 def view_loader(
-    views: TestViews, *, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
+    views: TestViews, *, batch_size: int, videos: Sequence[int] | None = None, workers: int = 0
 ) -> DataLoader[ViewBatch]:
-    """Batches of every ``world_size``-th video from ``rank`` on, in order."""
+    """Batches of the rows ``videos`` of the list, in that order; by default of all."""
     return DataLoader(
         views,
         batch_size=batch_size,
-        sampler=range(rank, len(views), world_size),
+        sampler=range(len(views)) if videos is None else videos,
         num_workers=workers,
         generator=_own_generator(),
     )
