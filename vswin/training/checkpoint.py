@@ -1,22 +1,28 @@
 """Training checkpoints: complete or absent, checksummed, loadable without running code.
 
-One safetensors file holds weights and optimiser state by parameter name; its header holds the step and a digest.
-No random state is saved: every random stream of training is a function of (seed, step) or (seed, epoch, index).
+One safetensors file holds weights, averaged weights and optimiser state by parameter name; its header holds the step,
+the counters, the state of the loss scaling, the class names and a digest over all of it. No random state is saved:
+every random stream of training is a function of (seed, step) or (seed, epoch, index).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel
 
-_SCHEMA = "1"
+_SCHEMA = 2
 _KEEP = 2
 
 
@@ -24,26 +30,71 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file and the reason."""
 
 
-def save(directory: Path, *, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Everything that training carries from one step to the next.
+
+    ``average`` is the moving average of the weights, where the recipe has one. ``counters`` count steps that were
+    left out, over all attempts; a checkpoint may hold more or fewer names than are counted now.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
+    average: AveragedModel | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def weights_to_test(self) -> nn.Module:
+        """The averaged weights where there are any, else the model itself."""
+        return self.model if self.average is None else self.average.module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a checkpoint knows of the model to be tested: its state dict, averaged where the recipe averages.
+
+    ``classes`` are the names of the classes in the order of the labels, empty where none were given.
+    """
+
+    state: Mapping[str, Tensor]
+    step: int
+    classes: tuple[str, ...]
+
+
+def save(
+    directory: Path,
+    *,
+    step: int,
+    state: State,
+    classes: Sequence[str] = (),
+    world_size: int = 1,
+    micro_batch: int | None = None,
+) -> Path:
     """Write ``step``'s checkpoint and drop all but the newest two.
 
     The file appears under its name only when it is complete and on disk, so a kill or a full disk leaves the
-    previous checkpoint as it was.
+    previous checkpoint as it was. ``world_size`` and ``micro_batch`` are noted for the reader; a resume may change
+    them. Raises CheckpointError where the file cannot be written.
     """
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    names = _parameter_names(optimizer)
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            tensors[f"optimizer/{key}/{names[parameter]}"] = torch.as_tensor(value)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-
+    tensors = _tensors(state)
+    header = {
+        "schema": _SCHEMA,
+        "step": step,
+        "counters": state.counters,
+        "scaler": state.scaler.state_dict(),
+        "classes": list(classes),
+        "world_size": world_size,
+        "micro_batch": micro_batch,
+    }
+    metadata = {name: json.dumps(value) for name, value in header.items()}
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"step-{step:08d}.safetensors"
     partial = target.with_suffix(".partial")
     for abandoned in directory.glob("*.partial"):
         abandoned.unlink()
     try:
-        save_file(tensors, partial, metadata={"schema": _SCHEMA, "step": str(step), "digest": _digest(tensors)})
+        save_file(tensors, partial, metadata={**metadata, "digest": _digest(metadata, tensors)})
         _fsync(partial)
         partial.rename(target)
         _fsync(directory)
@@ -60,47 +111,39 @@ def available(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.safetensors"))
 
 
-def load(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore model and optimiser from ``path``; returns the number of steps taken.
+def load(path: Path, *, state: State) -> int:
+    """Restore ``state`` from ``path``; returns the number of steps taken.
 
-    Raises CheckpointError, with nothing restored, if the file is damaged or belongs to another model.
+    Raises CheckpointError, with nothing restored, if the file is damaged or belongs to another model or recipe.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # torch.load is not involved: the format holds tensors and strings only
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if metadata.get("schema") != _SCHEMA:
-        raise CheckpointError(f"{path}: expected checkpoint schema {_SCHEMA}, got {metadata.get('schema')}")
-    if metadata.get("digest") != _digest(tensors):
-        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    header, tensors = _read(path)
+    restored = dict(tensors)
+    weights = _taken(restored, "model/")
+    _check_same(path, state.model.state_dict(), weights)
+    averaged = _taken(restored, "average/")
+    _check_same(path, {} if state.average is None else state.average.state_dict(), averaged)
+    names = {name: parameter for parameter, name in _parameter_names(state.optimizer).items()}
+    moments = {tuple(name.split("/", 1)): value for name, value in _taken(restored, "optimizer/").items()}
+    unknown = sorted({name for _, name in moments} - names.keys())
+    if unknown:
+        raise CheckpointError(f"{path} belongs to another recipe: it trains {unknown[0]}, which is not trained here")
+    if bool(header["scaler"]) != state.scaler.is_enabled():
+        raise CheckpointError(f"{path} belongs to another recipe: only one of the two scales its loss, as fp16 does")
 
-    weights = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    got = {name: value.shape for name, value in weights.items()}
-    if expected != got:
-        differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
-        raise CheckpointError(f"{path} belongs to another model: {len(differing)} entries differ, first {differing[0]}")
-    model.load_state_dict(weights)
-    for parameter, name in _parameter_names(optimizer).items():
-        prefix, suffix = "optimizer/", f"/{name}"
-        state = {
-            key.removeprefix(prefix).removesuffix(suffix): value
-            for key, value in tensors.items()
-            if key.startswith(prefix) and key.endswith(suffix) and key.count("/") == 2
-        }
-        if state:
-            optimizer.state[parameter] = {
-                # AdamW keeps its step count on the CPU whatever the device of the parameter
-                key: value if key == "step" else value.to(parameter.device)
-                for key, value in state.items()
-            }
-    return int(metadata["step"])
+    state.model.load_state_dict(weights)
+    if state.average is not None:
+        state.average.load_state_dict(averaged)
+    state.optimizer.state.clear()
+    for (key, name), value in moments.items():
+        parameter = names[name]
+        # AdamW keeps its step count on the CPU whatever the device of the parameter
+        state.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+    state.scaler.load_state_dict(header["scaler"])
+    state.counters.update(header["counters"])
+    return int(header["step"])
 
 
-def load_newest(directory: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[str]]:
+def load_newest(directory: Path, *, state: State) -> tuple[int, list[str]]:
     """Restore the newest usable checkpoint; returns (steps taken, one complaint per unusable newer one).
 
     0 steps and no complaint where there is no checkpoint yet. Raises CheckpointError if there are some and none is
@@ -109,12 +152,68 @@ def load_newest(directory: Path, *, model: nn.Module, optimizer: torch.optim.Opt
     complaints: list[str] = []
     for path in reversed(available(directory)):
         try:
-            return load(path, model=model, optimizer=optimizer), complaints
+            return load(path, state=state), complaints
         except CheckpointError as error:
             complaints.append(str(error))
     if complaints:
         raise CheckpointError("no usable checkpoint; delete them to start over: " + "; ".join(complaints))
     return 0, complaints
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights that a test uses, without an optimiser or a model at hand; raises CheckpointError."""
+    header, tensors = _read(path)
+    prefix = "average/module." if any(name.startswith("average/") for name in tensors) else "model/"
+    return Weights(state=_taken(tensors, prefix), step=header["step"], classes=tuple(header["classes"]))
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    """Every tensor of ``state`` by its name in the file, on the CPU and contiguous."""
+    tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    if state.average is not None:
+        tensors |= {f"average/{name}": value for name, value in state.average.state_dict().items()}
+    names = _parameter_names(state.optimizer)
+    for parameter, moments in state.optimizer.state.items():
+        for key, value in moments.items():
+            tensors[f"optimizer/{key}/{names[parameter]}"] = torch.as_tensor(value)
+    own: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        # the format refuses two names for the same memory, which a model with shared weights has
+        own[name] = value.clone() if value.untyped_storage().data_ptr() in storages else value
+        storages.add(own[name].untyped_storage().data_ptr())
+    return own
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a file that is what was written."""
+    try:
+        # torch.load is not involved: the format holds tensors and strings only
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if metadata.get("schema") != json.dumps(_SCHEMA):
+        raise CheckpointError(f"{path}: expected checkpoint schema {_SCHEMA}, got {metadata.get('schema')}")
+    digest = metadata.pop("digest", None)
+    if digest != _digest(metadata, tensors):
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    return {name: json.loads(value) for name, value in metadata.items()}, tensors
+
+
+def _check_same(path: Path, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    here = {name: value.shape for name, value in expected.items()}
+    there = {name: value.shape for name, value in got.items()}
+    if here != there:
+        differing = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+        raise CheckpointError(f"{path} belongs to another model: {len(differing)} entries differ, first {differing[0]}")
+
+
+def _taken(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries under ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _parameter_names(optimizer: torch.optim.Optimizer) -> dict[Tensor, str]:
@@ -125,8 +224,9 @@ def _parameter_names(optimizer: torch.optim.Optimizer) -> dict[Tensor, str]:
     }
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    # against damage, not forgery; processors have instructions for SHA-256, and none for faster-looking hashes
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

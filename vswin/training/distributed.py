@@ -1,0 +1,192 @@
+"""Several processes, one training: who is who, how they meet, and what they tell each other.
+
+Each process (rank) has a copy of the model and its own share of every batch; gradients are averaged over all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+# Ports for Slurm jobs to meet at: below the range that Linux hands out to programs (from 32768).
+_FIRST_PORT, _PORTS = 10_000, 20_000
+# How long a rank waits for another; rank 0 writes checkpoints while the others wait.
+_PATIENCE = timedelta(minutes=15)
+
+
+T = TypeVar("T")
+
+
+class DistributedError(RuntimeError):
+    """The processes cannot work together; the message says which part is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """``size`` processes, of which this one is ``rank``, on its machine the ``local_rank``-th.
+
+    ``meeting_place`` is the URL they find each other at. The methods that talk to other ranks are collective: every
+    rank has to call them, inside ``process_group``. In a world of one they need no process group.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    meeting_place: str = "env://"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"expected a rank from 0 to {self.size - 1}, got {self.rank}")
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Self:
+        """The world that torchrun or Slurm's srun started this process in, else a world of one.
+
+        torchrun's RANK, WORLD_SIZE and LOCAL_RANK go before srun's. Where srun started several tasks, the first
+        machine of the step is asked for through scontrol, and the port follows from the job's number.
+        """
+        if "RANK" in variables and "WORLD_SIZE" in variables:
+            return cls(
+                rank=int(variables["RANK"]),
+                size=int(variables["WORLD_SIZE"]),
+                local_rank=int(variables.get("LOCAL_RANK", 0)),
+            )
+        size = int(variables.get("SLURM_STEP_NUM_TASKS", variables.get("SLURM_NTASKS", 1)))
+        if "SLURM_PROCID" in variables and size > 1:
+            return cls(
+                rank=int(variables["SLURM_PROCID"]),
+                size=size,
+                local_rank=int(variables["SLURM_LOCALID"]),
+                meeting_place=_slurm_meeting_place(variables),
+            )
+        return cls()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that logs and saves."""
+        return self.rank == 0
+
+    def device(self, kind: str) -> torch.device:
+        """This rank's device: the CPU, or one GPU of those it can see, which Slurm may have narrowed down to one."""
+        if kind == "cpu":
+            return torch.device("cpu")
+        return torch.device(kind, self.local_rank % torch.cuda.device_count())
+
+    def replicated(self, model: nn.Module, *, device: torch.device) -> nn.Module:
+        """``model`` with gradients averaged over the ranks; weights are those of rank 0. A world of one: itself."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            # buffers are index tables that no step changes
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool, *, device: torch.device) -> bool:
+        """Whether ``flag`` is true on any rank."""
+        if self.size == 1:
+            return flag
+        return bool(self.total(torch.tensor(int(flag), device=device)).item())
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's ``value``, in the order of the ranks, on every rank. ``value`` is pickled."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return cast(list[T], values)
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+# One process on its own.
+ALONE = World()
+
+
+def exchanging(network: nn.Module, *, exchange: bool) -> AbstractContextManager[None]:
+    """Inside, a backward pass exchanges gradients between the ranks only where ``exchange``; else they add up here."""
+    if exchange or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()
+
+
+@contextmanager
+def process_group(world: World, *, device: torch.device, patience: timedelta = _PATIENCE) -> Iterator[None]:
+    """Inside, the ranks of ``world`` can talk: over NCCL on GPUs, over gloo on CPUs.
+
+    Whoever waits longer than ``patience`` for another rank, or loses it, raises DistributedError, so that the death
+    of one rank ends all.
+    """
+    if world.size == 1:
+        yield
+        return
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=world.meeting_place,
+            rank=world.rank,
+            world_size=world.size,
+            timeout=patience,
+            device_id=device if on_gpu else None,
+        )
+    except (dist.DistError, RuntimeError) as error:
+        raise DistributedError(
+            f"rank {world.rank} did not meet all {world.size} ranks at {world.meeting_place}: {error}; "
+            "start every rank, with srun or torchrun, and see that they reach the first machine"
+        ) from error
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise DistributedError(
+                f"rank {world.rank} of {world.size} lost another rank, or waited longer than {patience} for it: "
+                f"{error}; the reason stands in the output of the rank that ended first"
+            ) from error
+        raise
+    finally:
+        # NCCL waits for the others before it lets go; where one is gone, ending the process is what frees it
+        if not (on_gpu and sys.exc_info()[0]):
+            dist.destroy_process_group()
+
+
+def _slurm_meeting_place(variables: Mapping[str, str]) -> str:
+    nodes = variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_JOB_NODELIST", ""))
+    host = variables.get("MASTER_ADDR") or _first_host(nodes)
+    number = int(variables["SLURM_JOB_ID"]) + int(variables.get("SLURM_STEP_ID", 0))
+    port = variables.get("MASTER_PORT") or _FIRST_PORT + number % _PORTS
+    return f"tcp://{host}:{port}"
+
+
+def _first_host(nodes: str) -> str:
+    try:
+        answer = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+        return answer.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise DistributedError(
+            f"could not learn the first machine of {nodes!r} from scontrol: {error}; set MASTER_ADDR to its name"
+        ) from error
