@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from toy_models import TOYS, Toy
-from toy_training import CONFIG, TOTAL, Attempt, batch_of, shares, small_model
+from toy_training import CONFIG, TOTAL, Attempt, Poisonable, batch_of, shares, small_model, spoilt
 
 from vswin.config import OptimConfig, Optimizer, Precision
 from vswin.data.batch import TrainBatch
@@ -190,30 +190,6 @@ def test_label_smoothing_is_in_the_loss(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- NaN and infinity
-class Poisonable(nn.Module):
-    """Gives NaN for clips whose first pixel is 255, which ``spoilt`` makes them at some steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = small_model()
-
-    def forward(self, clips: Tensor) -> Tensor:
-        poison = torch.where(clips[:, 0, 0, 0, 0] > 2, torch.nan, 0.0)
-        return self.backbone(clips) + poison[:, None]
-
-
-def spoilt(*steps: int) -> Callable[[int], Iterator[TrainBatch]]:
-    """The usual batches, but what gives NaN at ``steps`` (from 1)."""
-
-    def feed(step: int) -> Iterator[TrainBatch]:
-        for index in range(step, TOTAL):
-            batch = batch_of(index)
-            batch.clips[:, 0, 0, 0, 0] = 255 if index + 1 in steps else 0
-            yield batch
-
-    return feed
-
-
 def test_a_bad_loss_stops_training_and_says_where_it_came_from(tmp_path: Path) -> None:
     model = Poisonable()
     with pytest.raises(NonFiniteLossError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vswin.config import OptimConfig
 from vswin.data.batch import TrainBatch
@@ -56,6 +56,30 @@ def shares(world: World, *, size: int, total: int) -> Callable[[int], Iterator[T
             yield TrainBatch(*(value[world.rank :: world.size] for value in batch_of(index, size=size)))
 
     return batches
+
+
+class Poisonable(nn.Module):
+    """Gives NaN for clips whose first pixel is 255, which ``spoilt`` makes them at some steps."""
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = model or small_model()
+
+    def forward(self, clips: Tensor) -> Tensor:
+        poison = torch.where(clips[:, 0, 0, 0, 0] > 2, torch.nan, 0.0)
+        return self.backbone(clips) + poison[:, None]
+
+
+def spoilt(*steps: int) -> Callable[[int], Iterator[TrainBatch]]:
+    """The usual batches, but what gives NaN at ``steps`` (from 1)."""
+
+    def feed(step: int) -> Iterator[TrainBatch]:
+        for index in range(step, TOTAL):
+            batch = batch_of(index)
+            batch.clips[:, 0, 0, 0, 0] = 255 if index + 1 in steps else 0
+            yield batch
+
+    return feed
 
 
 def fresh_state(model: nn.Module, *, config: OptimConfig = CONFIG) -> checkpoint.State:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -87,13 +88,16 @@ class World:
         """``model`` with gradients averaged over the ranks; weights are those of rank 0. A world of one: itself."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(
-            model,
-            device_ids=[device] if device.type == "cuda" else None,
-            # buffers are index tables that no step changes
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # torch 2.13 has a new name for the argument, which 2.11 does not know
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                model,
+                device_ids=[device] if device.type == "cuda" else None,
+                # buffers are index tables that no step changes
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of ``values`` over the ranks, in place."""
@@ -130,6 +134,18 @@ def exchanging(network: nn.Module, *, exchange: bool) -> AbstractContextManager[
     if exchange or not isinstance(network, DistributedDataParallel):
         return nullcontext()
     return network.no_sync()
+
+
+def rehearse(network: nn.Module, clips: Tensor) -> None:
+    """A pass through ``network`` and back that is thrown away, before the first step of every start.
+
+    From its second pass on, DistributedDataParallel packs gradients for their exchange as they came in the first, and
+    how they are packed decides in which order three or more ranks are added up. Without this, a resumed training
+    would round its first step otherwise than one that was never stopped.
+    """
+    if isinstance(network, DistributedDataParallel):
+        network(clips).float().sum().backward()
+        network.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from vswin.data.batch import TrainBatch
 from vswin.data.transforms import model_input
 
 from . import checkpoint, nonfinite
-from .distributed import ALONE, DistributedError, World, exchanging
+from .distributed import ALONE, DistributedError, World, exchanging, rehearse
 from .memory import peak_memory, shortage_explained
 from .nonfinite import NonFiniteLossError
 from .optim import build_average, build_optimizer, lr_factor, set_lr
@@ -109,18 +109,19 @@ def train(
     skipped = {"nonfinite_steps": 0, "overflow_steps": 0}
     state = checkpoint.State(model=model, optimizer=optimizer, scaler=scaler, average=average, counters=skipped)
     total = config.epochs * steps_per_epoch
-    done, complaints = checkpoint.load_newest(directory, state=state)
-    if len(set(found := world.gather(done))) > 1:
+    first, complaints = checkpoint.load_newest(directory, state=state)
+    if len(set(found := world.gather(first))) > 1:
         raise DistributedError(f"ranks would go on from different steps, {found}: {directory} must be the same for all")
     network = world.replicated(model, device=device)
     say = warn if world.is_first else lambda message: None
     for complaint in complaints:
-        say(f"{complaint}; going on from step {done}")
+        say(f"{complaint}; going on from step {first}")
     model.train()
+    done = first
     saved_at = time.monotonic()
     step_began_at = time.perf_counter()
 
-    for step, batch in enumerate(batches(done), start=done):
+    for step, batch in enumerate(batches(first), start=first):
         # -------------------------------------------------------------- step
         got_batch_at = time.perf_counter()
         factor = lr_factor(step, steps_per_epoch=steps_per_epoch, config=config)
@@ -134,6 +135,10 @@ def train(
             for index, part in enumerate(_cut(batch, at_once)):
                 torch.manual_seed(step_seed(seed, step, rank=world.rank, micro_batch=index))
                 clips, labels = model_input(part, device=device), part.labels.to(device, non_blocking=True)
+                if step == first and index == 0:
+                    with autocast(config.precision, device):
+                        rehearse(network, clips)
+                    torch.manual_seed(step_seed(seed, step, rank=world.rank))
                 with exchanging(network, exchange=(index + 1) * at_once >= rank_batch):
                     with autocast(config.precision, device):
                         logits = network(clips)
