@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ from video_files import (
 
 from vswin.data import video_file
 from vswin.data.encoding import write_video
-from vswin.data.video import VideoError, open_video, probe, read_frames
+from vswin.data.video import Decoder, VideoError, open_video, probe, read_frames
 from vswin.data.video_source import MAX_PIXELS
 
 
@@ -311,3 +312,11 @@ def test_two_open_videos_do_not_disturb_each_other(with_b_frames: Path, tmp_path
         assert frames_of(first.frames([13])) == [13]
         assert frames_of(second.frames([2])) == [2]
         assert frames_of(first.frames([1])) == [1]
+
+
+def test_a_decoder_that_is_not_installed_is_named(with_b_frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "vswin.data.torchcodec_file", raising=False)
+    for name in ("torchcodec", "torchcodec.decoders"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"expected torchcodec and FFmpeg .* or use the decoder pyav"):
+        read_frames(with_b_frames, [0], decoder=Decoder.TORCHCODEC)

@@ -30,15 +30,13 @@ class Decoder(StrEnum):
 def open_video(path: Path, *, decoder: Decoder = Decoder.PYAV, time_limit: float = TIME_LIMIT) -> Iterator[Video]:
     """A video file, or a directory of images ``img_00001.jpg``, opened once for its number of frames and its frames.
 
-    ``time_limit`` is in seconds, for opening and for each reading; it does not bind TORCHCODEC. Raises VideoError,
-    here and in the methods of what it gives; ImportError where ``decoder`` is not installed.
+    ``time_limit`` is in seconds, for opening and for each reading; it does not bind TORCHCODEC and directories. Raises
+    VideoError, here and in the methods of what it gives; ImportError where ``decoder`` cannot be loaded.
     """
     if path.is_dir():
         yield FrameFolder(path)
     elif decoder is Decoder.TORCHCODEC:
-        from .torchcodec_file import TorchcodecFile
-
-        yield TorchcodecFile(path)
+        yield _torchcodec_file(path)
     else:
         with closing(VideoFile(path, time_limit=time_limit)) as video:
             yield video
@@ -64,3 +62,15 @@ def read_frames(
     """
     with open_video(path, decoder=decoder, time_limit=time_limit) as video:
         return video.frames(indices)
+
+
+def _torchcodec_file(path: Path) -> Video:
+    try:
+        from .torchcodec_file import TorchcodecFile
+    except (ImportError, RuntimeError) as error:  # torchcodec raises the latter where it finds no FFmpeg
+        raise ImportError(
+            "decoder torchcodec: expected torchcodec and FFmpeg 4 to 8 on this machine, got "
+            f"{str(error).strip().partition(chr(10))[0]!r}; install both (pip install --no-deps torchcodec==0.13.0), "
+            "or use the decoder pyav"
+        ) from error
+    return TorchcodecFile(path)

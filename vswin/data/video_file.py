@@ -166,8 +166,12 @@ class VideoFile:
 
     def _packets_from(self, key: KeyFrame) -> Iterator[Packet[VideoStream]]:
         # MP4 is indexed by decoding time, but FFmpeg compares some key frames with presentation times.
-        for seconds in {key.pts, key.pts if key.dts is None else key.dts}:
-            self._container.seek(seconds, stream=self._stream)
+        for moment in (key.pts, key.pts if key.dts is None else key.dts):
+            try:
+                self._container.seek(moment, stream=self._stream)
+            except av.FFmpegError:
+                continue
+            self._used = True
             # The flush that comes with it forgets how far frames are out of order.
             self._stream.codec_context.reorder_depth = self._reorder_depth
             packets = self._packets()
