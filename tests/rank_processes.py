@@ -59,6 +59,8 @@ def left(folder: Path) -> list[dict[str, Any]]:
 
 def _call(target: Callable[..., Any], arguments: tuple[Any, ...], leaving: Path, variables: dict[str, str]) -> None:
     os.environ.update(variables)
+    # it would pass on how it was started itself; loaders start their workers as anywhere else
+    multiprocessing.set_start_method("fork", force=True)
     try:
         content = {"value": target(*arguments)}
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from toy_models import TOYS, Toy
-from toy_training import CONFIG, STEPS_PER_EPOCH, TOTAL, Attempt, digest, fresh_state, small_model
+from toy_training import CONFIG, STEPS_PER_EPOCH, TOTAL, Attempt, batch_of, digest, fresh_state, small_model
 
 from vswin.config import Optimizer, Precision, Schedule
+from vswin.data.batch import TrainBatch
 from vswin.models import create_model
 from vswin.training import checkpoint
 from vswin.training.train import End
@@ -102,6 +103,17 @@ def test_validation_joins_the_step_it_follows_and_is_repeated_by_a_resume(tmp_pa
     assert second.digest == whole.digest
 
 
+def test_videos_that_were_replaced_are_counted_over_attempts(tmp_path: Path) -> None:
+    def feed(step: int) -> Iterator[TrainBatch]:
+        for index in range(step, TOTAL):
+            yield batch_of(index)._replace(replaced=torch.tensor([2, 0] if index in (3, 8) else [0, 0]))
+
+    Attempt(tmp_path, batches=feed, stop_at=6)
+    second = Attempt(tmp_path, batches=feed)
+    counts = [metrics["data/replaced_videos"] for metrics in second.metrics.values()]
+    assert counts == [2, 2, 4, 4, 4, 4]
+
+
 # ---------------------------------------------------------------------------------------------------- checkpoints
 def test_a_checkpoint_says_what_it_holds_without_unpickling(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, classes=("red-green", "green-red", "other"), micro_batch=1)
@@ -111,7 +123,7 @@ def test_a_checkpoint_says_what_it_holds_without_unpickling(tmp_path: Path) -> N
     assert header == {
         "schema": 2,
         "step": TOTAL,
-        "counters": {"nonfinite_steps": 0, "overflow_steps": 0},
+        "counters": {"nonfinite_steps": 0, "overflow_steps": 0, "replaced_videos": 0},
         "scaler": {},
         "classes": ["red-green", "green-red", "other"],
         "world_size": 1,

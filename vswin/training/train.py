@@ -106,8 +106,8 @@ def train(
     optimizer = build_optimizer(model, config)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision is Precision.FP16)
     average = build_average(model, config)
-    skipped = {"nonfinite_steps": 0, "overflow_steps": 0}
-    state = checkpoint.State(model=model, optimizer=optimizer, scaler=scaler, average=average, counters=skipped)
+    counters = {"nonfinite_steps": 0, "overflow_steps": 0, "replaced_videos": 0}
+    state = checkpoint.State(model=model, optimizer=optimizer, scaler=scaler, average=average, counters=counters)
     total = config.epochs * steps_per_epoch
     first, complaints = checkpoint.load_newest(directory, state=state)
     if len(set(found := world.gather(first))) > 1:
@@ -130,7 +130,7 @@ def train(
         rank_batch = len(batch.labels)
         effective_batch = rank_batch * world.size
         at_once = min(micro_batch or rank_batch, rank_batch)
-        loss_and_right = torch.zeros(2, dtype=torch.float64, device=device)
+        sums = torch.zeros(3, dtype=torch.float64, device=device)
         with shortage_explained(micro_batch=at_once, rank_batch=rank_batch, effective_batch=effective_batch):
             for index, part in enumerate(_cut(batch, at_once)):
                 torch.manual_seed(step_seed(seed, step, rank=world.rank, micro_batch=index))
@@ -146,13 +146,14 @@ def train(
                     loss = loss * (len(labels) / rank_batch)
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 right = (logits.detach().argmax(dim=-1) == labels).sum()
-                loss_and_right += torch.stack([loss.detach(), right])
+                sums += torch.stack([loss.detach(), right, part.replaced.sum().to(device, non_blocking=True)])
         scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         grad_norm = nn.utils.get_total_norm(gradients)
         if config.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(model.parameters(), config.clip_norm, grad_norm)
-        loss_sum, num_right, norm = [*world.total(loss_and_right).tolist(), grad_norm.item()]
+        loss_sum, num_right, num_replaced, norm = [*world.total(sums).tolist(), grad_norm.item()]
+        counters["replaced_videos"] += int(num_replaced)
         mean_loss = loss_sum / world.size
         if math.isfinite(mean_loss) and math.isfinite(norm):
             scaler.step(optimizer)
@@ -160,14 +161,14 @@ def train(
                 average.update_parameters(model)
         elif math.isfinite(mean_loss) and scaler.get_scale() > 1:
             # the scaled gradient of fp16 overflowed: the scale is lowered, and the next step tries again
-            skipped["overflow_steps"] += 1
+            counters["overflow_steps"] += 1
         else:
-            skipped["nonfinite_steps"] += 1
+            counters["nonfinite_steps"] += 1
             videos = describe(torch.cat(world.gather(batch.videos)))
             message = nonfinite.explain(model, step=step + 1, loss=mean_loss, norm=norm, videos=videos)
-            if skipped["nonfinite_steps"] > config.nonfinite_steps:
+            if counters["nonfinite_steps"] > config.nonfinite_steps:
                 raise NonFiniteLossError(f"{message}; the checkpoint before it is intact")
-            say(f"{message}; left out, {skipped['nonfinite_steps']} of at most {config.nonfinite_steps}")
+            say(f"{message}; left out, {counters['nonfinite_steps']} of at most {config.nonfinite_steps}")
         scaler.update()
         done = step + 1
 
@@ -179,15 +180,16 @@ def train(
             "speed/clips_per_second": effective_batch / (now - step_began_at),
             "speed/data_wait_share": (got_batch_at - step_began_at) / (now - step_began_at),
             "memory/peak_gib": peak_memory(device),
+            "data/replaced_videos": counters["replaced_videos"],
         }
         if math.isfinite(mean_loss):
             metrics |= {"train/loss": mean_loss, "train/top1": 100 * num_right / effective_batch}
         if math.isfinite(norm):
             metrics["train/grad_norm"] = norm
         if config.nonfinite_steps > 0:
-            metrics["train/nonfinite_steps"] = skipped["nonfinite_steps"]
+            metrics["train/nonfinite_steps"] = counters["nonfinite_steps"]
         if scaler.is_enabled():
-            metrics |= {"train/overflow_steps": skipped["overflow_steps"], "train/loss_scale": scaler.get_scale()}
+            metrics |= {"train/overflow_steps": counters["overflow_steps"], "train/loss_scale": scaler.get_scale()}
         if validate is not None and done % (validate_epochs * steps_per_epoch) == 0:
             metrics |= validate(state.weights_to_test)
             model.train()
