@@ -37,7 +37,7 @@ _PROGRESSIVE = {0, 1}
 
 
 class VideoFile:
-    """A video file, open from the call of ``open`` until ``close``.
+    """A video file, open until ``close``.
 
     ``time_limit`` is in seconds, for opening and for each call of ``frames``. Raises VideoError.
     """
@@ -73,7 +73,11 @@ class VideoFile:
         """
         wanted, back = ascending(indices)
         with self._guarded():
-            found = self._from_key_frames(wanted) or self._from_start(wanted)
+            try:
+                found = self._from_key_frames(wanted)
+            except av.InvalidDataError:
+                found = None  # what follows a key frame and is shown before it may be refused without what it refers to
+            found = found or self._from_start(wanted)
         pixels = found.upright()
         return pixels if np.array_equal(back, np.arange(len(wanted))) else pixels[back]
 
@@ -135,7 +139,7 @@ class VideoFile:
         if not timeline.key_frames or self._stream.codec_context.field_order not in _PROGRESSIVE:
             return None
         found = _Found(self._path, wanted)
-        leaves_out = self._stream.codec_context.codec.canonical_name in _WITH_UNREFERENCED
+        leaves_out = self._leaves_out
         for key, numbers in _stretches(wanted, timeline=timeline):
             last = key.number - 1
             for frame in self._decode_from(key, wanted=set(numbers)):
@@ -153,11 +157,16 @@ class VideoFile:
                     break
         return found if found.is_complete else None
 
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether frames that nothing needs are not decoded."""
+        return self._stream.codec_context.codec.canonical_name in _WITH_UNREFERENCED
+
     def _decode_from(self, key: KeyFrame, *, wanted: set[int]) -> Iterator[VideoFrame]:
         """Frames from ``key`` on, or none where it is not found. Some that are not ``wanted`` are left out."""
         context = self._stream.codec_context
         number_of = self._timeline.number_of
-        leaves_out = context.codec.canonical_name in _WITH_UNREFERENCED
+        leaves_out = self._leaves_out
         for packet in self._packets_from(key):
             if leaves_out:
                 needed = packet.size == 0 or number_of.get(packet.pts) in wanted
