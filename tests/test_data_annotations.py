@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from vswin.data import list_file
 from vswin.data.annotations import DataError, Split, VideoList
 
 
@@ -26,8 +32,10 @@ def written(folder: Path, text: str | bytes) -> Path:
         ("a.mp4\t3\n", ("a.mp4",), (3,)),
         ("/videos/a,b.mp4 0\n", ("/videos/a,b.mp4",), (0,)),
         ("Übung\u2028ü.mp4 0\n", ("Übung\u2028ü.mp4",), (0,)),
+        ("a.mp4,3\nb c.mp4, 2\n", ("a.mp4", "b c.mp4"), (3, 2)),
+        ('"a, ""b"".mp4",3\n"c d.mp4" 2\n', ('a, "b".mp4', "c d.mp4"), (3, 2)),
     ],
-    ids=["plain", "no end", "Windows", "mark, empty lines", "blanks", "tab", "absolute, comma", "Unicode"],
+    ids=["plain", "no end", "Windows", "mark, empty lines", "blanks", "tab", "absolute", "Unicode", "comma", "quoted"],
 )
 def test_lists_are_parsed(tmp_path: Path, text: str, names: tuple[str, ...], labels: tuple[int, ...]) -> None:
     videos = VideoList.read(written(tmp_path, text))
@@ -71,10 +79,13 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_list_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"kinetics400/val\.txt: cannot be opened .*\$VSWIN_DATA"):
+    with pytest.raises(DataError, match=r"kinetics400/train\.txt: no such file.*\$VSWIN_DATA"):
         VideoList.of_split(tmp_path, dataset="kinetics400", split=Split.VAL)
-    with pytest.raises(DataError, match=r"moving-digits/colour-order/val\.txt: .*: vswin data generate"):
+    with pytest.raises(DataError, match=r"moving-digits/colour-order/train\.txt: .*: vswin data generate"):
         VideoList.of_split(tmp_path, dataset="moving-digits/colour-order", split=Split.VAL)
+    written(tmp_path, "a.mp4 0\n")
+    with pytest.raises(DataError, match=r"val\.txt: cannot be opened: there is no val split, only .*train\.txt"):
+        VideoList.in_folder(tmp_path, split=Split.VAL)
 
 
 def test_class_names_lie_beside_the_lists(tmp_path: Path) -> None:
@@ -120,3 +131,79 @@ def test_the_fingerprint_misses_no_missing_file(tmp_path: Path) -> None:
     videos = VideoList.read(written(tmp_path, "a.mp4 0\nb.mp4 1\n"))
     with pytest.raises(DataError, match=r"b\.mp4: cannot be opened"):
         _ = videos.fingerprint
+
+
+def test_letters_composed_in_another_way_are_named(tmp_path: Path) -> None:
+    (tmp_path / "Ba\u0308lle.mp4").write_bytes(b"1234")
+    videos = VideoList.read(written(tmp_path, "B\u00e4lle.mp4 0\n"))
+    with pytest.raises(DataError, match=r"a file whose name looks the same is there, .* other way of Unicode"):
+        _ = videos.fingerprint
+
+
+def test_the_fingerprint_keeps_its_value(tmp_path: Path) -> None:
+    """Results are recorded under it: however it is computed, it is the same for the same data."""
+    rows = [f"{number:05d}.mp4 {number % 3}\n" for number in range(1500)]
+    for number in range(1500):
+        (tmp_path / f"{number:05d}.mp4").write_bytes(b"x" * (number % 7))
+    videos = VideoList.read(written(tmp_path, "".join(rows)), classes=("run", "swim", "jump"))
+    expected = hashlib.sha256(b"run\nswim\njump\n\n")
+    for number in range(1500):
+        expected.update(f"{number:05d}.mp4\t{number % 3}\t{number % 7}\n".encode())
+    assert videos.fingerprint == expected.hexdigest()
+
+
+def test_of_a_folder_of_frames_the_number_counts(tmp_path: Path) -> None:
+    frames = tmp_path / "clip"
+    frames.mkdir()
+    for number in range(3):
+        (frames / f"img_{number:05d}.jpg").write_bytes(b"1")
+    (frames / "notes.txt").write_text("")
+    assert VideoList.read(written(tmp_path, "clip 0\n")).sizes == (3,)
+
+
+def test_a_manifest_says_what_was_measured_on(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"1234")
+    videos = VideoList.read(written(tmp_path, "a.mp4 0\nb.mp4 1\n"), classes=("run", "swim"))
+    assert json.loads(json.dumps(videos.manifest())) == {
+        "format": "path label list",
+        "source": "train.txt",
+        "videos": 2,
+        "classes": ["run", "swim"],
+        "num_classes": 2,
+        "bytes": 8,
+        "fingerprint": videos.fingerprint,
+    }
+
+
+# Names that a list can hold: no line end, no blank at either end, no comma at the end, no quote at the start.
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"), min_size=1).filter(
+    lambda name: name == name.strip() and name[0] not in '"\ufeff' and name[-1] != ","
+)
+
+
+@given(
+    st.dictionaries(NAMES, st.integers(0, 400), min_size=1), st.sampled_from(["\n", "\r\n"]), st.sampled_from(" \t,")
+)
+def test_whatever_is_written_is_read_back(rows: dict[str, int], end: str, blank: str) -> None:
+    with TemporaryDirectory() as folder:
+        text = "".join(f"{name}{blank}{label}{end}" for name, label in rows.items())
+        videos = VideoList.read(written(Path(folder), text))
+        assert dict(zip(videos.names, videos.labels, strict=True)) == rows
+        list_file.write(Path(folder) / "again.txt", rows=list(rows.items()))
+        assert VideoList.read(Path(folder) / "again.txt").names == videos.names
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = written(Path(folder), text.encode("utf-8", errors="surrogatepass"))
+        try:
+            videos = VideoList.read(path, classes=("run", "swim"))
+        except DataError as error:
+            refusal = str(error)
+        else:
+            refusal = ""
+            assert len(videos) > 0
+            assert set(videos.labels) <= {0, 1}
+        assert refusal == "" or refusal.startswith(str(path))
