@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Vswin
 
 from vswin.data import moving_digits
 from vswin.data.annotations import Split, VideoList
@@ -135,6 +137,75 @@ def test_an_interrupted_generation_shows_nothing_and_is_made_by_the_next(
     assert not (tmp_path / "moving-digits" / "test").exists()
     assert not is_complete(tmp_path, task=TASK)
     assert decoded(generate(tmp_path, task=TASK)) == decoded(folder)
+
+
+def test_finished_videos_survive_an_interruption_and_nothing_else_does(tmp_path: Path, folder: Path) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    part = tmp_path / "moving-digits" / ".test.part"
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, task=TASK, on_videos=interrupt)
+    kept = {path: path.stat().st_ino for path in part.rglob("*.mp4")}
+    assert len(kept) == 16
+    (part / "train" / ".77-00017.mp4").write_bytes(b"half a video")
+    made = generate(tmp_path, task=TASK)
+    assert {made / path.relative_to(part): number for path, number in kept.items()}.items() <= {
+        path: path.stat().st_ino for path in made.rglob("*.mp4")
+    }.items()
+    assert decoded(made) == decoded(folder)
+    assert {path.name for path in made.iterdir()} == {path.name for path in folder.iterdir()}
+    assert len(list(made.rglob("*.mp4"))) == TASK.train + TASK.val
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"task": Task(name="test", train=18, val=6, style=VideoStyle(noise=0.0))}]
+)
+def test_videos_of_other_parameters_are_not_kept(tmp_path: Path, folder: Path, other: dict[str, Any]) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, **{"task": TASK, **other}, on_videos=interrupt)
+    assert decoded(generate(tmp_path, task=TASK)) == decoded(folder)
+
+
+@pytest.mark.slow
+def test_killed_generations_end_with_the_same_data_set(tmp_path: Path, folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    part = tmp_path / "moving-digits" / ".test.part"
+    for wanted in (1, 5):
+        process = context.Process(target=_generate, args=(tmp_path,))
+        process.start()
+        while process.is_alive() and len(list(part.glob("*/[!.]*.mp4"))) < wanted:
+            pass
+        process.kill()
+        process.join()
+    assert decoded(generate(tmp_path, task=TASK)) == decoded(folder)
+
+
+def test_sizes_scale_and_the_usual_ones_stay() -> None:
+    assert VideoStyle.scaled(side=24, frames=18) == VideoStyle()
+    style = VideoStyle.scaled(side=48, frames=36)
+    assert (style.digit, style.hold, style.gap, style.speed) == (28, (4, 8), (4, 16), (0.2, 0.8))
+    for frames in range(6, 100):
+        least, most = VideoStyle.scaled(side=16, frames=frames).gap
+        assert 2 <= least <= most
+    for side, frames, message in ((25, 18, "even side"), (14, 18, "at least 16"), (24, 5, "at least 6 frames")):
+        with pytest.raises(ValueError, match=message):
+            VideoStyle.scaled(side=side, frames=frames)
+
+
+@pytest.mark.slow
+def test_the_command_makes_any_size(vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSWIN_DATA", str(home / "data"))
+    sizes = ("--train", "12", "--val", "6", "--size", "32", "--frames", "10")
+    vswin("data", "generate", "--name", "own", *sizes)
+    videos = VideoList.of_split(home / "data", dataset="moving-digits/own", split=Split.TRAIN)
+    info = probe(videos.path(11))
+    assert (len(videos), info.num_frames, info.height, info.width) == (12, 10, 32, 32)
+    for wrong in (sizes, ("--name", "tiny"), ("--name", "../x"), ("--name", "own", "--size", "33"), ("--seed", "1")):
+        assert "expected" in vswin("data", "generate", *wrong, code=2).stderr
 
 
 def _generate(data: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import permutations
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,28 @@ class VideoStyle:
     speed: tuple[float, float] = (0.2, 0.8)
     texture: float = 0.4
     noise: float = 0.08
+
+    @classmethod
+    def scaled(cls, *, side: int, frames: int) -> Self:
+        """The same videos with other sizes: lengths in pixels grow with ``side``, in frames with ``frames``.
+
+        ValueError for an odd side, which H.264 cannot hold, one below 16 pixels, and too few frames.
+        """
+        if side < 16 or side % 2:
+            raise ValueError(f"expected an even side of at least 16 pixels, got {side}")
+        usual = cls()
+        space, time = side / usual.side, frames / usual.frames
+        hold = max(1, int(usual.hold[0] * time)), max(1, int(usual.hold[1] * time))
+        most = min(int(usual.gap[1] * time), frames - 2 * usual.margin - 2 * hold[1])
+        return cls(
+            frames=frames,
+            side=side,
+            digit=round(usual.digit * space),
+            hold=hold,
+            # two at least, so that no two neighbouring frames show both colours
+            gap=(max(2, int(usual.gap[0] * time)), max(2, most)),
+            speed=(usual.speed[0] * space / time, usual.speed[1] * space / time),
+        )
 
     def __post_init__(self) -> None:
         needed = 2 * self.margin + 2 * self.hold[1] + self.gap[1]
