@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 
 from . import display, folders
+from .data_commands import data_app
 from .plan import Action, Step, plan
 from .profiles import profiles
 from .recipe import Scale
@@ -37,7 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 console = Console(highlight=False)
@@ -236,30 +235,6 @@ def doctor(as_json: JsonOption = False) -> None:
         display.print_json([vars(item) for item in found])
     else:
         display.show_findings(console, found)
-
-
-@data_app.command("generate")
-def data_generate(
-    dataset: Annotated[
-        list[str] | None, typer.Argument(metavar="[DATASET]...", help="Such as moving-digits/tiny; default: all.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
-) -> None:
-    """Make the Moving Digits videos under the data folder. What is there and whole is left alone."""
-    from vswin.data.moving_digits import TASKS, generate, is_complete
-
-    from .progress import counting
-
-    tasks = {f"moving-digits/{task.name}": task for task in TASKS}
-    for name in dataset or tasks:
-        if name not in tasks:
-            raise UnknownNameError("data set", name, tasks)
-        task = tasks[name]
-        if not is_complete(folders.data(), task=task):
-            with counting(console, name, total=task.train + task.val) as advance:
-                generate(folders.data(), task=task, workers=workers or len(os.sched_getaffinity(0)), on_videos=advance)
-        where = display.relative(folders.data() / name)
-        console.print(f"{name}: {task.train} + {task.val} videos in {where}", soft_wrap=True)
 
 
 def main() -> None:
