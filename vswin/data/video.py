@@ -20,7 +20,11 @@ TIME_LIMIT = 60.0
 
 
 class Decoder(StrEnum):
-    """Who decodes video files. Both give the same frames; TORCHCODEC is the optional extra of that name."""
+    """Who decodes video files; TORCHCODEC is the optional extra of that name.
+
+    Both give the same frames, to the bit where colour planes have full size or hold 8 bits and even sizes. Elsewhere
+    (10 bits with halved planes, odd sizes) colours are resampled, and FFmpeg's versions place them differently.
+    """
 
     PYAV = "pyav"
     TORCHCODEC = "torchcodec"
