@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -79,9 +78,14 @@ class World:
         return self.rank == 0
 
     def device(self, kind: str) -> torch.device:
-        """This rank's device: the CPU, or one GPU of those it can see, which Slurm may have narrowed down to one."""
+        """This rank's device: the CPU, or one GPU of those it can see, which Slurm may have narrowed down to one.
+
+        Raises DistributedError where it sees none.
+        """
         if kind == "cpu":
             return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise DistributedError(f"rank {self.rank} sees no GPU on its machine; see nvidia-smi there")
         return torch.device(kind, self.local_rank % torch.cuda.device_count())
 
     def replicated(self, model: nn.Module, *, device: torch.device) -> nn.Module:
@@ -105,11 +109,9 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool, *, device: torch.device) -> bool:
-        """Whether ``flag`` is true on any rank."""
-        if self.size == 1:
-            return flag
-        return bool(self.total(torch.tensor(int(flag), device=device)).item())
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true on any rank. Asked between CPUs, so that no GPU has to be waited for."""
+        return bool(self.total(torch.tensor(int(flag))).item())
 
     def gather(self, value: T) -> list[T]:
         """Every rank's ``value``, in the order of the ranks, on every rank. ``value`` is pickled."""
@@ -121,8 +123,7 @@ class World:
 
     def wait(self) -> None:
         """Return when every rank has come here."""
-        if self.size > 1:
-            dist.barrier()
+        self.any(False)
 
 
 # One process on its own.
@@ -150,7 +151,7 @@ def rehearse(network: nn.Module, clips: Tensor) -> None:
 
 @contextmanager
 def process_group(world: World, *, device: torch.device, patience: timedelta = _PATIENCE) -> Iterator[None]:
-    """Inside, the ranks of ``world`` can talk: over NCCL on GPUs, over gloo on CPUs.
+    """Inside, the ranks of ``world`` can talk: over NCCL about what is on GPUs, over gloo about what is on CPUs.
 
     Whoever waits longer than ``patience`` for another rank, or loses it, raises DistributedError, so that the death
     of one rank ends all.
@@ -163,12 +164,11 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
         torch.cuda.set_device(device)
     try:
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             init_method=world.meeting_place,
             rank=world.rank,
             world_size=world.size,
             timeout=patience,
-            device_id=device if on_gpu else None,
         )
     except (dist.DistError, RuntimeError) as error:
         raise DistributedError(
@@ -177,17 +177,17 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
         ) from error
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
+    except BaseException as error:
+        if not on_gpu:
+            # NCCL would wait for the others, of which one may be gone; the end of this process frees it
+            dist.destroy_process_group()
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
             raise DistributedError(
                 f"rank {world.rank} of {world.size} lost another rank, or waited longer than {patience} for it: "
                 f"{error}; the reason stands in the output of the rank that ended first"
             ) from error
         raise
-    finally:
-        # NCCL waits for the others before it lets go; where one is gone, ending the process is what frees it
-        if not (on_gpu and sys.exc_info()[0]):
-            dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def _slurm_meeting_place(variables: Mapping[str, str]) -> str:

@@ -96,11 +96,15 @@ def train(
         checkpoint_seconds: between checkpoints; the end of an epoch writes one, too.
 
     Raises:
+        ValueError: a micro-batch below 1, or a recipe that the model cannot be trained with.
         NonFiniteLossError: more than ``config.nonfinite_steps`` steps had a NaN or infinite loss or gradient.
         BatchTooLargeError: out of memory.
         CheckpointError: no checkpoint can be written, or none of those there can be read.
         DistributedError: ranks found different checkpoints.
     """
+    if micro_batch is not None and micro_batch < 1:
+        raise ValueError(f"expected a micro-batch of at least 1 clip, got {micro_batch}; None takes whole batches")
+
     # ------------------------------------------------------------------ resume or start
     model.to(device)
     optimizer = build_optimizer(model, config)
@@ -197,7 +201,7 @@ def train(
             log(done, metrics)
 
         # -------------------------------------------------------------- checkpoint
-        stop = world.any(should_stop(), device=device)
+        stop = world.any(should_stop())
         due = done % steps_per_epoch == 0 or time.monotonic() - saved_at >= checkpoint_seconds
         if world.is_first and (stop or due):
             before_save()
