@@ -8,10 +8,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ClampedBias, Extent
+from .box_attention import box_attention
+from .form import Form, TwoForms
 from .windows import bias_rows, relative_position_index
 
 # Most samples that the memory-efficient CUDA kernel takes at once: they are an axis of its grid.
 LARGEST_BATCH = 65_535
+
+# Tokens of a window from which on separate boxes take less time than masked windows.
+SMALLEST_BOXED = 64
 
 
 def fused_attention(
@@ -61,7 +66,21 @@ def windowed_attention(
     return rearrange(out, "b (w h) n d -> b w n (h d)", w=windows)
 
 
-class SelfAttention(nn.Module):
+def explicit_attention(
+    qkv: Tensor, *, num_heads: int, scale: float, bias: Tensor | None, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """What :func:`windowed_attention` computes, written as published, one operation after the other."""
+    query, key, value = rearrange(qkv, "b w n (three h d) -> three b w h n d", three=3, h=num_heads)
+    scores = (query * scale) @ key.mT
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = scores + mask[:, None]
+    weights = F.dropout(scores.softmax(dim=-1), p=dropout)
+    return rearrange(weights @ value, "b w h n d -> b w n (h d)")
+
+
+class SelfAttention(TwoForms):
     """Multi-head self-attention among the tokens of each window; ``dim`` channels in and out.
 
     Args:
@@ -99,7 +118,8 @@ class SelfAttention(nn.Module):
 
     def attend(self, x: Tensor, *, bias: Tensor | None, mask: Tensor | None) -> Tensor:
         """[B, windows, tokens, C] -> the same, with ``bias`` and ``mask`` as in :func:`windowed_attention`."""
-        out = windowed_attention(
+        attention = windowed_attention if self.form is Form.FAST else explicit_attention
+        out = attention(
             self.qkv(x),
             num_heads=self.num_heads,
             scale=self.scale,
@@ -162,6 +182,45 @@ class WindowAttention(SelfAttention):
             else:
                 index = index[: window.volume, : window.volume]
         return rearrange(self.relative_position_bias_table[index], "n m h -> h n m")
+
+    def offset_bias(self, window: Extent) -> Tensor:
+        """The bias of a window no larger than ``self.window``, by offset in time: [heads, 2t - 1, h * w, h * w].
+
+        Equal to :meth:`bias` except where a clamped window is to have the published one.
+        """
+        time, height, width = self.window
+        table: Tensor = rearrange(
+            self.relative_position_bias_table, "(t h w) k -> k t h w", t=2 * time - 1, h=2 * height - 1, w=2 * width - 1
+        )
+        for axis, (size, wanted) in enumerate(zip(window, self.window, strict=True), start=1):
+            table = table.narrow(axis, wanted - size, 2 * size - 1)
+        # table[..., a + b] for positions a and b along an axis; with b turned round, their difference.
+        pairs = table.unfold(2, window.height, 1).unfold(3, window.width, 1).flip(4, 5)
+        return pairs.flatten(4).flatten(2, 3)
+
+    def boxed(self, x: Tensor, window: Extent) -> bool:
+        """Whether :meth:`attend_displaced` can be had for ``x`` and is faster than masked windows."""
+        return (
+            self.form is Form.FAST
+            and x.device.type == "cpu"
+            and window.volume >= SMALLEST_BOXED
+            and (self.clamped_bias is ClampedBias.EXACT or window[1:] == self.window[1:])
+            and not (self.training and self.attn_drop)
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        )
+
+    def attend_displaced(self, x: Tensor, window: Extent, shift: Extent) -> Tensor:
+        """A grid [B, T, H, W, C] of whole windows -> the same; its windows are displaced by ``shift``, not masked."""
+        out = box_attention(
+            self.qkv(x),
+            num_heads=self.num_heads,
+            scale=self.scale,
+            offset_bias=self.offset_bias(window),
+            window=window,
+            shift=shift,
+        )
+        return self.proj_drop(self.proj(out))
 
     def forward(self, x: Tensor, window: Extent | None = None, mask: Tensor | None = None) -> Tensor:
         """[B, windows, tokens, C] -> the same; ``window`` is that of the tokens, ``mask`` [windows, tokens, tokens]."""

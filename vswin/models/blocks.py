@@ -106,7 +106,7 @@ class SwinBlock(nn.Module):
         """[B, T, H, W, C] -> the same.
 
         ``window`` and ``shift`` already fit the grid; ``mask`` [windows, tokens, tokens] belongs to the shifted
-        grid and is ignored by blocks that do not shift.
+        grid and is ignored by blocks that do not shift or attend in boxes.
         """
         x = x + self._run(self._attend, x, window, shift if self.shifted else NO_SHIFT, mask if self.shifted else None)
         return x + self._run(self._feed_forward, x)
@@ -115,10 +115,13 @@ class SwinBlock(nn.Module):
         grid = grid_of(x)
         # Padding comes after the norm: padded tokens are zeros, not the norm's bias, and take part as keys.
         x = pad_grid(self.norm1(x), multiple=window)
-        windows = cut_windows(shift_grid(x, shift), window)
-        windows = self.attn(windows, window, mask)
-        x = paste_windows(windows, window, grid=padded_grid(grid, multiple=window))
-        return self.drop_path(crop_grid(unshift_grid(x, shift), grid))
+        if self.attn.boxed(x, window):
+            x = self.attn.attend_displaced(x, window, shift)
+        else:
+            windows = cut_windows(shift_grid(x, shift), window)
+            windows = self.attn(windows, window, mask)
+            x = unshift_grid(paste_windows(windows, window, grid=padded_grid(grid, multiple=window)), shift)
+        return self.drop_path(crop_grid(x, grid))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.drop_path(self.mlp(self.norm2(x)))

@@ -83,7 +83,8 @@ class Stage(nn.Module):
         grid = grid_of(x)
         window, shift = fit_window(grid, window=self.window, shift=self.shift)
         mask = None
-        if len(self.blocks) > 1:
+        shifted = [block for block in self.blocks if isinstance(block, SwinBlock) and block.shifted]
+        if not all(block.attn.boxed(x, window) for block in shifted):
             # Computed in each pass, once per stage: a cache would have to know sizes, device and dtype.
             whole = padded_grid(grid, multiple=window)
             mask = shift_mask(whole, window=window, shift=shift, device=x.device, dtype=x.dtype)
