@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -26,6 +28,7 @@ from .registry import (
     tables,
 )
 from .runs import RunDirectory, State, existing, locked
+from .runtime import default_runtime
 
 if TYPE_CHECKING:
     from .tracking import Mirror
@@ -45,6 +48,12 @@ ScaleOption = Annotated[Scale, typer.Option(help="Size of the experiments; tiny 
 SeedsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Seeds per variant: 0 to N-1.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as table4; default: all.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, help="Processes that decode, per training; default: by scale and cores.")
+]
+MicroBatchOption = Annotated[
+    int | None, typer.Option(min=1, metavar="CLIPS", help="Clips in memory at once; the rest of a batch accumulates.")
+]
 VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
 
 
@@ -77,14 +86,25 @@ def run(
     variant: VariantArgument,
     seed: Annotated[int, typer.Option(min=0, help="Decides weights, order of data and random choices.")] = 0,
     scale: ScaleOption = Scale.MINI,
+    workers: WorkersOption = None,
+    micro_batch: MicroBatchOption = None,
 ) -> None:
-    """Train and test one variant in this process; goes on where an earlier attempt stopped."""
+    """Train and test one variant in this process; goes on where an earlier attempt stopped.
+
+    Under torchrun or srun its processes share out every batch.
+    """
+    from vswin.training.distributed import World
+
     from .job import run_one
     from .progress import RunProgress, describe
     from .record import load
     from .tracking import Mirror
 
     experiment = find_experiment(scale, find_variant(variant))
+    runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
+    if not World.from_environment().is_first:
+        run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
+        return
     [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
     if step.action in (Action.RUNNING, Action.PENDING):
         _fail(f"{describe(step)} is {step.action}: {step.why}")
@@ -93,12 +113,14 @@ def run(
         mirror = Mirror()
         try:
             with RunProgress(console, step) as progress:
-                run_one(scale, experiment.name, experiment.recipe.signature, seed, on_step=progress.step)
+                run_one(
+                    scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime, on_step=progress.step
+                )
         finally:
             mirror.attempt(step.run, experiment)
             _report(mirror)
-    result = load(step.run.result)
-    console.print(f"{describe(step)}: top-1 {result.top1:.1f}, top-5 {result.top5:.1f} on {result.videos} videos")
+    for protocol in experiment.protocols:
+        console.print(f"{describe(step)}: {display.result(load(step.run.result(protocol)))}")
     console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)
 
 
@@ -109,6 +131,8 @@ def launch(
     seeds: SeedsOption = 3,
     on: Annotated[str, typer.Option(metavar="PROFILE", help="Where; 'local' is this machine.")] = "local",
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
+    workers: WorkersOption = None,
+    micro_batch: MicroBatchOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,6 +164,7 @@ def launch(
         mirror = Mirror()
         mirror.prepare(scale)
         jobs = jobs or places(scale)
+        runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
         with LaunchProgress(console, total=len(todo)) as progress:
@@ -149,7 +174,9 @@ def launch(
                 mirror.follow((step.run, step.experiment) for step in active)
 
             try:
-                with closing(launch_local(todo, jobs=jobs, on_start=progress.started, on_poll=poll)) as ends:
+                with closing(
+                    launch_local(todo, jobs=jobs, runtime=runtime, on_start=progress.started, on_poll=poll)
+                ) as ends:
                     for end in ends:
                         progress.ended(end)
                         mirror.attempt(end.step.run, end.step.experiment)
@@ -173,13 +200,55 @@ def status(
 
 
 @app.command()
+def evaluate(
+    variant: VariantArgument,
+    checkpoint: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Weights of any format that vswin reads.")
+    ],
+    scale: ScaleOption = Scale.PAPER,
+    workers: WorkersOption = None,
+    views_at_once: Annotated[
+        int | None, typer.Option(min=1, help="Views in memory at once; fewer where the GPU is small.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Test published weights under a variant's protocol, on your videos; leaves a record of its own kind.
+
+    Interrupted, the same command goes on. Under torchrun or srun its processes share out the videos.
+    """
+    from vswin.data.annotations import DataError
+
+    from .progress import testing
+    from .published import evaluate_published
+    from .record import dump
+
+    if as_json:
+        console.stderr = True
+    found = find_variant(variant)
+    runtime = default_runtime(scale, workers=workers, views_at_once=views_at_once)
+    try:
+        with testing(console, variant) as advance:
+            record = evaluate_published(
+                found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
+            )
+    except (ValueError, DataError) as error:
+        _fail(str(error))
+    if record is None:
+        return
+    console.print(f"{variant}, published weights: {display.result(record)}")
+    if as_json:
+        display.print_json(json.loads(dump(record)))
+
+
+@app.command()
 def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
     """Turn finished runs into records under the results folder, and bring MLflow up to date."""
     from .collect import collect as collect_records
+    from .collect import collect_published
 
     if scale is Scale.TINY:
         _fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
-    written = list(collect_records(existing(experiments(scale))))
+    written = [*collect_records(existing(experiments(scale))), *collect_published(scale)]
     _report(_mirror_all(scale))
     if as_json:
         display.print_json([str(path) for path in written])
@@ -209,7 +278,7 @@ def tables_(table: SomeTables = None, scale: ScaleOption = Scale.MINI, as_json: 
         display.print_json({item.id: cells(item, scale, records).to_dict("records") for item in chosen})
         return
     for item in chosen:
-        display.show_table(console, item, cells(item, scale, records), legend(item, scale))
+        display.show_table(console, item, cells(item, scale, records), legend(item, scale, records))
     console.print(f"written to {display.relative(files[0].parent)} as .md, .csv and .html", soft_wrap=True)
 
 

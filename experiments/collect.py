@@ -11,7 +11,7 @@ import numpy as np
 from . import folders, journal
 from .recipe import Scale
 from .record import Details, Record, dump, load
-from .runs import RunDirectory, State, write_bytes, write_text
+from .runs import RunDirectory, published_folder, write_bytes, write_text
 
 _TOP = 5
 
@@ -27,34 +27,43 @@ def load_records(scale: Scale) -> list[Record]:
 
 
 def collect(runs: Iterable[RunDirectory]) -> Iterator[Path]:
-    """Write the record of every finished run and yield its path; what is unchanged is left alone.
+    """Write the record of every finished test and yield its path; what is unchanged is left alone.
 
     Raises ValueError for runs at scale ``tiny``: they exist for tests and mean nothing.
     """
     for run in runs:
         if run.scale is Scale.TINY:
             raise ValueError("runs at scale 'tiny' leave no records: they exist for tests and mean nothing")
-        if run.state() is not State.DONE:
-            continue
-        record = load(run.result)
-        target = records_folder(run.scale) / f"{record.name}.json"
-        text = dump(record)
-        beside = target.with_suffix(".npz")
-        if not (beside.exists() and target.exists() and target.read_text() == text):
-            # the npz first: a record is complete when its JSON is there
-            write_bytes(beside, _pack(details(run)))
-            write_text(target, text)
-        yield target
+        for result in run.results():
+            yield _collect(result, journal_of=run)
 
 
-def details(run: RunDirectory) -> Details:
-    """The details of a finished run, from its predictions and its journal."""
-    with np.load(run.predictions, allow_pickle=False) as archive:
-        scores, labels = archive["scores"], archive["labels"]
+def collect_published(scale: Scale) -> Iterator[Path]:
+    """As ``collect``, of the published weights that were tested here."""
+    for result in sorted(published_folder(scale).glob("*.json")):
+        yield _collect(result, journal_of=None)
+
+
+def _collect(result: Path, *, journal_of: RunDirectory | None) -> Path:
+    record = load(result)
+    target = records_folder(record.scale) / f"{record.name}.json"
+    text = dump(record)
+    beside = target.with_suffix(".npz")
+    if not (beside.exists() and target.exists() and target.read_text() == text):
+        # the npz first: a record is complete when its JSON is there
+        write_bytes(beside, _pack(details(result.with_suffix(".npz"), journal_of=journal_of)))
+        write_text(target, text)
+    return target
+
+
+def details(predictions: Path, *, journal_of: RunDirectory | None) -> Details:
+    """The details of a test, from its predictions and, where the model was trained here, the run's journal."""
+    with np.load(predictions, allow_pickle=False) as archive:
+        scores, labels, broken = archive["scores"], archive["labels"], archive["broken"]
     best = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
     curve = [
         (entry.step, entry.metrics["train/loss"])
-        for entry, _ in journal.read(run.journal)
+        for entry, _ in (journal.read(journal_of.journal) if journal_of else ())
         if "train/loss" in entry.metrics
     ]
     steps, loss = zip(*curve, strict=True) if curve else ((), ())
@@ -62,6 +71,7 @@ def details(run: RunDirectory) -> Details:
         classes=best.astype(np.int16),
         scores=np.take_along_axis(scores, best, axis=1).astype(np.float16),
         labels=labels.astype(np.int16),
+        broken=broken,
         steps=np.asarray(steps, dtype=np.int32),
         loss=np.asarray(loss, dtype=np.float32),
     )

@@ -19,6 +19,7 @@ from .cost import view_cost
 from .doctor import Finding
 from .plan import Action, Step
 from .recipe import Scale, difference, flatten
+from .record import Record
 from .registry import Reported, Table, Variant, find_experiment, find_table, tables
 
 if TYPE_CHECKING:
@@ -120,6 +121,16 @@ def show_plan(console: Console, steps: list[Step], *, title: str) -> None:
     console.print(grid)
     counts = Counter(step.action for step in steps)
     console.print(", ".join(f"{counts[action]} {action.value}" for action in Action if counts[action]))
+
+
+def result(record: Record) -> str:
+    """A record in one line."""
+    broken = f", {record.broken} of them broken" if record.broken else ""
+    views = f"{record.recipe['protocol']['clips']}x{record.recipe['protocol']['crops']}"
+    return (
+        f"top-1 {record.top1:.1f}, top-5 {record.top5:.1f}, class mean {record.class_accuracy:.1f} "
+        f"({record.videos} videos{broken}, {views} views)"
+    )
 
 
 def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str) -> None:

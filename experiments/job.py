@@ -1,31 +1,36 @@
 """What a job does: plain functions that turn (scale, variant, signature, seed) into a finished run directory.
 
-Importing this module imports no torch, so the launcher can name these functions cheaply.
+Importing this module imports no torch, so the launcher can name these functions cheaply. A run may be computed by
+several processes (torchrun, or srun under Slurm): each of them calls the same function.
 """
 
 from __future__ import annotations
 
 import json
-import platform
-import time
+import math
 import traceback
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import folders, provenance
-from .cost import view_cost
+from .clock import Clock
 from .journal import Journal, read
 from .recipe import Recipe, Scale, to_dict
-from .record import SCHEMA, Kind, Provenance, Record, dump
+from .record import Batches, Kind
 from .registry import Experiment, find_experiment, find_variant
 from .runs import Ownership, RunDirectory, write_json, write_text
+from .runtime import Runtime
 from .signals import Stop, stop_signals
+from .testing import TestBench, leave_record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vswin.training.distributed import World
 
 OnStep = Callable[[int, Mapping[str, float]], None]
-
-_CHECKPOINT_SECONDS = 60.0
-_VIDEOS_AT_ONCE = 32
 
 
 class SignatureError(RuntimeError):
@@ -40,35 +45,46 @@ class StopRequested(SystemExit):
     """The run was asked to stop and has saved its state; it can be resumed."""
 
 
-def work(runs: list[tuple[str, str, str, int]]) -> None:
+def work(runs: list[tuple[str, str, str, int]], runtime: Mapping[str, Any]) -> None:
     """Train and test each of ``runs`` (scale, variant, signature, seed), one after another: the body of a job."""
     for scale, variant, signature, seed in runs:
-        run_one(Scale(scale), variant, signature, seed)
+        run_one(Scale(scale), variant, signature, seed, runtime=Runtime(**runtime))
 
 
 def run_one(
-    scale: Scale, variant: str, signature: str, seed: int, *, on_step: OnStep = lambda step, metrics: None
+    scale: Scale,
+    variant: str,
+    signature: str,
+    seed: int,
+    *,
+    runtime: Runtime,
+    on_step: OnStep = lambda step, metrics: None,
 ) -> None:
-    """Train and test one run, from its newest checkpoint if there is one. Leaves ``result.json`` or ``error.txt``.
+    """Train and test one run, from its newest checkpoint if there is one. Leaves its records or ``error.txt``.
 
     Raises SignatureError if ``variant`` is not what the launcher meant, AlreadyRunningError while another process
-    works on the run, StopRequested after a stop signal, and whatever went wrong.
+    works on the run, StopRequested after a stop signal, and whatever went wrong. ``on_step`` is told what the journal
+    is told.
     """
+    from vswin.training.distributed import World
+
     run = RunDirectory(scale, signature, seed)
-    owner = Ownership(run)
-    clock = _Clock.of(run)
+    world = World.from_environment()
+    # the first process owns the directory; the others only compute
+    owner = Ownership(run) if world.is_first else None
     try:
-        recipe = find_experiment(scale, find_variant(variant)).recipe
-        if recipe.signature != signature:
+        experiment = find_experiment(scale, find_variant(variant))
+        if experiment.recipe.signature != signature:
             raise SignatureError(
-                f"{variant} at scale {scale} is {recipe.signature} here, but {signature} was launched: "
+                f"{variant} at scale {scale} is {experiment.recipe.signature} here, but {signature} was launched: "
                 "the code changed in between; launch again"
             )
         with stop_signals() as stop:
-            _train_and_test(run, recipe, owner, clock=clock, stop=stop, on_step=on_step)
+            _train_and_test(run, experiment, owner, world=world, runtime=runtime, stop=stop, on_step=on_step)
     except Exception:
-        owner.check()
-        write_text(run.error, traceback.format_exc())
+        if owner:
+            owner.check()
+            write_text(run.error, traceback.format_exc())
         raise
 
 
@@ -89,6 +105,157 @@ def image_weights(name: str) -> Path:
     return folders.data() / "weights" / f"{name}.pth"
 
 
+def _train_and_test(
+    run: RunDirectory,
+    experiment: Experiment,
+    owner: Ownership | None,
+    *,
+    world: World,
+    runtime: Runtime,
+    stop: Stop,
+    on_step: OnStep,
+) -> None:
+    import torch
+
+    from vswin.data.annotations import Split, VideoList
+    from vswin.data.datasets import TrainClips
+    from vswin.data.loaders import train_loader
+    from vswin.data.sampler import TrainBatches
+    from vswin.models import save_weights
+    from vswin.training.determinism import make_deterministic
+    from vswin.training.distributed import process_group
+    from vswin.training.train import End, train
+
+    recipe = experiment.recipe
+    code = provenance.commit()
+    clock = Clock(_last_metrics(run))
+
+    # ------------------------------------------------------------------ where
+    miniature = run.scale is not Scale.PAPER
+    if not miniature and not torch.cuda.is_available():
+        raise RuntimeError("scale paper needs a GPU and torch sees none; see vswin doctor, or use --scale mini")
+    device = world.device("cpu" if miniature else "cuda")
+    if miniature:
+        # one thread: as many runs at once as there are cores, and the same bits on any number of cores
+        torch.set_num_threads(1)
+    make_deterministic(device)
+
+    # ------------------------------------------------------------------- what
+    model = _initial_model(recipe, seed=run.seed, runtime=runtime)
+    videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
+    bench = TestBench(
+        scale=run.scale, recipe=recipe, videos=videos[Split.VAL], device=device, world=world, runtime=runtime
+    )
+    clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=bench.keep_decoded)
+    batches = TrainBatches(
+        num_videos=len(clips),
+        batch_size=recipe.optim.batch_size,
+        epochs=recipe.optim.epochs,
+        seed=run.seed,
+        rank=world.rank,
+        world_size=world.size,
+    )
+
+    with ExitStack() as stack:
+        journal: Journal | None = None
+        manifests = {}
+        if owner:
+            manifests = {split.value: videos[split].manifest() for split in Split}
+            _same_data(run, videos[Split.TRAIN].fingerprint)
+            write_json(run.recipe, to_dict(recipe))
+            comparable = _computes_as_before(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
+            journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, comparable=comparable))
+        stack.enter_context(process_group(world, device=device))
+
+        def log(step: int, metrics: Mapping[str, float]) -> None:
+            if journal:
+                metrics = {**metrics, **clock.metrics()}
+                journal.write(step, metrics)
+                on_step(step, metrics)
+
+        def before_save() -> None:
+            # a checkpoint is never ahead of the journal, and never replaces a later attempt's
+            if owner and journal:
+                owner.check()
+                journal.sync()
+
+        def stop_if_asked() -> None:
+            if stop.requested:
+                if journal:
+                    journal.sync()
+                stop.hand_over()
+                raise StopRequested(f"stopped at step {run.last_step()} of {len(batches)}; saved")
+
+        # --------------------------------------------------------------- train
+        outcome = train(
+            model,
+            lambda step: train_loader(clips, batches=batches.starting_at(step), workers=runtime.workers),
+            config=recipe.optim,
+            steps_per_epoch=batches.steps_per_epoch,
+            seed=run.seed,
+            directory=run.checkpoints,
+            device=device,
+            world=world,
+            micro_batch=runtime.micro_batch,
+            classes=videos[Split.TRAIN].classes,
+            describe=lambda rows: ", ".join(videos[Split.TRAIN].names[row] for row in rows.tolist()),
+            log=log,
+            warn=lambda message: print(f"warning: {message}", flush=True),
+            before_save=before_save,
+            should_stop=lambda: stop.requested,
+            checkpoint_seconds=60 * runtime.checkpoint_minutes,
+            validate=bench.validate,
+            validate_epochs=runtime.validate_epochs,
+        )
+        if outcome.end is End.STOPPED:
+            stop_if_asked()
+
+        if owner and not run.weights.exists():
+            save_weights(outcome.model, run.weights, classes=videos[Split.TRAIN].classes)
+
+        # ---------------------------------------------------------------- test
+        for number, (signature, protocol) in enumerate(experiment.protocols.items(), start=1):
+            result = run.result(signature)
+            if result.exists():
+                continue
+            # other videos make other scores: what was scored on them is left aside
+            partial = result.with_name(f"{signature}.partial-{videos[Split.VAL].fingerprint[:10]}")
+            predictions = bench.predict(outcome.model, protocol, partial=partial, stop_if_asked=stop_if_asked)
+            if owner is None or predictions is None:
+                continue
+            name = f"test/{protocol.views}"
+            log(outcome.step + number, {f"{name}/top1": predictions.top(1), f"{name}/top5": predictions.top(5)})
+            owner.check()
+            leave_record(
+                result,
+                predictions,
+                bench=bench,
+                protocol=protocol,
+                kind=Kind.TRAINED,
+                code=code,
+                dataset=manifests,
+                clock=clock,
+                partial=partial,
+                seed=run.seed,
+                batches=_batches(recipe, world=world, runtime=runtime),
+                attempts=owner.number,
+                steps=outcome.step,
+            )
+
+
+def _initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
+    import torch
+
+    from vswin.models import build, inflate, read_checkpoint
+
+    torch.manual_seed(seed)
+    model = build(recipe.model, activation_checkpointing=runtime.recompute)
+    if recipe.init.image is not None:
+        weights = read_checkpoint(image_weights(recipe.init.image))
+        print(inflate(weights, model, embedding=recipe.init.embedding, bias=recipe.init.bias), flush=True)
+    return model
+
+
 def _same_data(run: RunDirectory, fingerprint: str) -> None:
     """Note the videos a run is trained on at its first attempt, and insist on them afterwards."""
     if not run.data.exists():
@@ -99,159 +266,30 @@ def _same_data(run: RunDirectory, fingerprint: str) -> None:
         )
 
 
+def _computes_as_before(run: RunDirectory, machine: Mapping[str, Any]) -> bool:
+    """Note what the bits of this attempt depend on; whether the one before depended on the same."""
+    before = json.loads(run.machine.read_text()) if run.machine.exists() else machine
+    if before != machine:
+        changes = ", ".join(f"{name} {before.get(name)} -> {machine[name]}" for name in machine)
+        print(f"goes on elsewhere than it began ({changes}): steps computed again are not compared", flush=True)
+    write_json(run.machine, machine)
+    return before == machine
+
+
+def _batches(recipe: Recipe, *, world: World, runtime: Runtime) -> Batches:
+    own = recipe.optim.batch_size // world.size
+    micro = min(runtime.micro_batch or own, own)
+    return Batches(
+        effective=recipe.optim.batch_size, processes=world.size, accumulation=math.ceil(own / micro), micro=micro
+    )
+
+
+def _last_metrics(run: RunDirectory) -> Mapping[str, float]:
+    last: Mapping[str, float] = {}
+    for entry, _ in read(run.journal):
+        last = entry.metrics
+    return last
+
+
 def _where_to_get(image: str) -> str:
     return f"put {image}.pth of github.com/SwinTransformer/storage, release v1.0.0, there"
-
-
-def _train_and_test(
-    run: RunDirectory, recipe: Recipe, owner: Ownership, *, clock: _Clock, stop: Stop, on_step: OnStep
-) -> None:
-    import numpy as np
-    import torch
-
-    from vswin.data.annotations import Split, VideoList
-    from vswin.data.datasets import TestViews, TrainClips
-    from vswin.data.loaders import train_loader, view_loader
-    from vswin.data.sampler import TrainBatches
-    from vswin.models import build, inflate, read_checkpoint
-    from vswin.training.evaluate import evaluate
-    from vswin.training.train import End, train
-
-    # ------------------------------------------------------------------ where
-    code = provenance.commit()
-    miniature = run.scale is not Scale.PAPER
-    if not miniature and not torch.cuda.is_available():
-        raise RuntimeError("scale paper needs a GPU and torch sees none; see vswin doctor, or use --scale mini")
-    device = torch.device("cpu" if miniature else "cuda")
-    if miniature:
-        # one thread: as many runs at once as there are cores, and the same bits on any number of cores
-        torch.set_num_threads(1)
-    write_json(run.recipe, to_dict(recipe))
-
-    # ------------------------------------------------------------------ what
-    torch.manual_seed(run.seed)
-    model = build(recipe.model)
-    if recipe.init.image is not None:
-        weights = read_checkpoint(image_weights(recipe.init.image))
-        print(inflate(weights, model, embedding=recipe.init.embedding, bias=recipe.init.bias), flush=True)
-    videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
-    fingerprints = {split.value: videos[split].fingerprint for split in Split}
-    _same_data(run, fingerprints[Split.TRAIN])
-    clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=miniature)
-    batches = TrainBatches(
-        num_videos=len(clips), batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs, seed=run.seed
-    )
-
-    with Journal(run.journal, check_owner=owner.check) as journal:
-
-        def log(step: int, metrics: Mapping[str, float]) -> None:
-            metrics = {**metrics, **clock.metrics()}
-            journal.write(step, metrics)
-            on_step(step, metrics)
-
-        def before_save() -> None:
-            # a checkpoint is never ahead of the journal, and never replaces a later attempt's
-            owner.check()
-            journal.sync()
-
-        # -------------------------------------------------------------- train
-        outcome = train(
-            model,
-            lambda step: train_loader(clips, batches=batches.starting_at(step)),
-            config=recipe.optim,
-            steps_per_epoch=batches.steps_per_epoch,
-            seed=run.seed,
-            directory=run.checkpoints,
-            device=device,
-            log=log,
-            warn=lambda message: print(f"warning: {message}", flush=True),
-            before_save=before_save,
-            should_stop=lambda: stop.requested,
-            checkpoint_seconds=_CHECKPOINT_SECONDS,
-        )
-
-        def stop_if_asked() -> None:
-            if stop.requested:
-                journal.sync()
-                stop.hand_over()
-                raise StopRequested(f"stopped at step {outcome.step} of {len(batches)}; saved")
-
-        if outcome.end is End.STOPPED:
-            stop_if_asked()
-
-        # -------------------------------------------------------------- test
-        views = TestViews(videos[Split.VAL], config=recipe.data, protocol=recipe.protocol, keep_decoded=miniature)
-        predictions = evaluate(
-            model,
-            view_loader(views, batch_size=_VIDEOS_AT_ONCE),
-            precision=recipe.optim.precision,
-            device=device,
-            views_at_once=_VIDEOS_AT_ONCE,
-            on_videos=lambda _: stop_if_asked(),
-        )
-        top1, top5 = predictions.top(1), predictions.top(5)
-        log(outcome.step + 1, {"test/top1": top1, "test/top5": top5})
-
-    # ------------------------------------------------------------------ leave
-    cost = view_cost(recipe)
-    record = Record(
-        schema=SCHEMA,
-        kind=Kind.TRAINED,
-        scale=run.scale,
-        signature=run.signature,
-        protocol=recipe.protocol_signature,
-        seed=run.seed,
-        top1=top1,
-        top5=top5,
-        videos=len(predictions.labels),
-        params=cost.params,
-        flops=cost.flops,
-        recipe=to_dict(recipe),
-        provenance=Provenance(
-            commit=code.name,
-            dirty=code.dirty,
-            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            python=platform.python_version(),
-            torch=torch.__version__,
-            software=provenance.software(),
-            device=torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
-            threads=torch.get_num_threads(),
-            dataset=fingerprints,
-            attempts=owner.number,
-            steps=outcome.step,
-            wall_seconds=clock.wall,
-            cpu_seconds=clock.cpu,
-        ),
-    )
-    owner.check()
-    with run.predictions.open("wb") as file:
-        np.savez_compressed(file, scores=predictions.scores, labels=predictions.labels)
-    # last, and at once: where this file is, the run is done
-    write_text(run.result, dump(record))
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """Seconds spent on a run over all its attempts, as far as the journal knows of the earlier ones."""
-
-    earlier: Mapping[str, float]
-    wall_start: float
-    cpu_start: float
-
-    @classmethod
-    def of(cls, run: RunDirectory) -> _Clock:
-        earlier: Mapping[str, float] = {}
-        for entry, _ in read(run.journal):
-            earlier = entry.metrics
-        return cls(earlier, time.monotonic(), time.process_time())
-
-    @property
-    def wall(self) -> float:
-        return round(self.earlier.get("time/wall", 0.0) + time.monotonic() - self.wall_start, 2)
-
-    @property
-    def cpu(self) -> float:
-        return round(self.earlier.get("time/cpu", 0.0) + time.process_time() - self.cpu_start, 2)
-
-    def metrics(self) -> dict[str, float]:
-        return {"time/wall": self.wall, "time/cpu": self.cpu}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 # What a step computes. The rest (speed, memory) measures the machine and differs between attempts.
-_COMPUTED = ("train/", "test/")
+_COMPUTED = ("train/", "val/", "test/")
 _FSYNC_SECONDS = 1.0
 
 
@@ -47,11 +47,13 @@ def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 
-    ``check_owner`` is called before every line and raises if another attempt has taken the run over.
+    ``check_owner`` is called before every line and raises if another attempt has taken the run over. ``comparable``
+    says whether this attempt computes the same bits as the one that wrote the lines there are.
     """
 
-    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None, comparable: bool = True) -> None:
         self._path = path
+        self._comparable = comparable
         self._known = {entry.step: entry for entry, _ in read(path)}
         self._check_owner = check_owner
         self._file: BinaryIO = path.open("ab")
@@ -62,12 +64,12 @@ class Journal:
         """Append ``step``'s metrics. A step already there is compared instead; raises JournalError if it differs."""
         if step in self._known:
             known = self._known.pop(step).metrics
-            for name in (name for name in metrics if name.startswith(_COMPUTED)):
-                if known.get(name) != metrics[name]:
+            for name in metrics.keys() & known.keys() if self._comparable else ():
+                if name.startswith(_COMPUTED) and known[name] != metrics[name]:
                     raise JournalError(
                         f"step {step} was computed again after a resume and {name} differs: "
-                        f"the journal has {known.get(name)!r}, now {metrics[name]!r}. Another machine or other "
-                        f"software computes other bits; delete {self._path.parent} to start this run over"
+                        f"the journal has {known[name]!r}, now {metrics[name]!r}, on the same kind of machine with "
+                        f"the same software; delete {self._path.parent} to start this run over"
                     )
             return
         self._check_owner()

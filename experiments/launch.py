@@ -12,10 +12,11 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 from types import FrameType
+from typing import Any
 
 import submitit
 
@@ -24,6 +25,7 @@ from .job import work
 from .plan import Action, Step
 from .recipe import Scale
 from .runs import State
+from .runtime import Runtime
 
 _POLL_SECONDS = 0.2
 # The local executor stops a job at its time limit; a run at scale paper on one workstation takes weeks.
@@ -45,11 +47,13 @@ class _Work:
     No pointer to a checkpoint travels along: a job finds the newest complete one itself.
     """
 
-    def __call__(self, runs: list[tuple[str, str, str, int]]) -> None:
-        work(runs)
+    def __call__(self, runs: list[tuple[str, str, str, int]], runtime: dict[str, Any]) -> None:
+        work(runs, runtime)
 
-    def checkpoint(self, runs: list[tuple[str, str, str, int]]) -> submitit.helpers.DelayedSubmission:
-        return submitit.helpers.DelayedSubmission(self, runs)
+    def checkpoint(
+        self, runs: list[tuple[str, str, str, int]], runtime: dict[str, Any]
+    ) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self, runs, runtime)
 
 
 def places(scale: Scale) -> int:
@@ -79,6 +83,7 @@ def launch_local(
     steps: list[Step],
     *,
     jobs: int,
+    runtime: Runtime,
     on_start: Callable[[Step], None],
     on_poll: Callable[[list[Step]], None],
 ) -> Generator[Ended]:
@@ -114,7 +119,7 @@ def launch_local(
                     # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
-                        own[step] = executor.submit(_Work(), runs)
+                        own[step] = executor.submit(_Work(), runs, asdict(runtime))
                     step.run.submitted(int(own[step].job_id))
                     active.append(step)
                     on_start(step)
@@ -124,12 +129,12 @@ def launch_local(
                 on_poll(active)
                 for step in list(active):
                     ours = own.get(step)
-                    ended = ours.done() if ours else step.run.state() not in (State.RUNNING, State.PENDING)
+                    ended = ours.done() if ours else step.state() not in (State.RUNNING, State.PENDING)
                     if ended:
                         active.remove(step)
                         if step in on_gpu:
                             gpus.append(on_gpu.pop(step))
-                        yield Ended(step, step.run.state(), ours.paths.stdout if ours else None)
+                        yield Ended(step, step.state(), ours.paths.stdout if ours else None)
     finally:
         # nothing is left but after Ctrl-C or an error of this process
         _stop([own[step] for step in active if step in own])

@@ -32,6 +32,7 @@ _DECISIONS = {
     State.PENDING: (Action.PENDING, "submitted, not started yet"),
     State.INTERRUPTED: (Action.RESUME, "stopped before its end; goes on from its newest checkpoint"),
     State.FAILED: (Action.RETRY, "the last attempt failed"),
+    State.UNTESTED: (Action.RESUME, "trained, but not yet tested under every protocol of its rows"),
     State.NEW: (Action.SUBMIT, "never started"),
 }
 
@@ -50,9 +51,16 @@ class Step:
         """Where this run lives."""
         return RunDirectory(self.experiment.scale, self.experiment.recipe.signature, self.seed)
 
+    def state(self) -> State:
+        """How the run stands now, which may be further than when it was planned."""
+        return self.run.state(self.experiment.protocols)
+
 
 def plan(
-    experiments: Iterable[Experiment], *, seeds: Iterable[int], state: Callable[[RunDirectory], State]
+    experiments: Iterable[Experiment],
+    *,
+    seeds: Iterable[int],
+    state: Callable[[RunDirectory, Iterable[str]], State],
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early."""
     experiments = list(experiments)
@@ -60,5 +68,5 @@ def plan(
     for seed in seeds:
         for experiment in experiments:
             run = RunDirectory(experiment.scale, experiment.recipe.signature, seed)
-            steps.append(Step(experiment, seed, *_DECISIONS[state(run)]))
+            steps.append(Step(experiment, seed, *_DECISIONS[state(run, experiment.protocols)]))
     return steps

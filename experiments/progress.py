@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from . import journal
 from .launch import Ended
@@ -71,7 +81,7 @@ class LaunchProgress:
         self._ended += 1
         self._bars.update(self._all, completed=self._ended, status=f"{self._ended} of {self._total}")
         if end.state is State.DONE:
-            self._console.print(f"finished  {name:<32} top-1 {tail.metrics['test/top1']:5.1f}")
+            self._console.print(f"finished  {name:<32} top-1 {_top1(tail.metrics)}")
         else:
             self._console.print(f"[red]{end.state.value:<9}[/] {name}  {escape(end.step.run.last_error())}")
             if end.log:
@@ -79,13 +89,14 @@ class LaunchProgress:
 
 
 class RunProgress:
-    """Draws a single run on ``console``: a bar on a terminal, a line now and then elsewhere."""
+    """Draws a single run on ``console``: bars of epochs and steps on a terminal, a line an epoch elsewhere."""
 
     def __init__(self, console: Console, step: Step) -> None:
         self._console = console
         self._epochs = step.experiment.recipe.optim.epochs
         self._bars = _bars(console)
         self._task = self._bars.add_task(describe(step), total=self._epochs, status="starting")
+        self._epoch_task = self._bars.add_task("epoch", total=None, status="", visible=False)
         self._epoch = 0
 
     def __enter__(self) -> RunProgress:
@@ -99,10 +110,22 @@ class RunProgress:
         """Take in the metrics of a training step."""
         if "train/loss" not in metrics:
             return
-        self._bars.update(self._task, completed=metrics["train/epoch"], status=_status(metrics))
-        if not self._console.is_terminal and int(metrics["train/epoch"]) > self._epoch:
-            self._epoch = int(metrics["train/epoch"])
-            self._console.print(f"epoch {self._epoch}/{self._epochs}  {_status(metrics)}")
+        epoch = metrics["train/epoch"]
+        steps = round(step / epoch)
+        current = math.ceil(epoch)
+        self._bars.update(self._task, completed=epoch, status=_status(metrics))
+        self._bars.update(
+            self._epoch_task,
+            description=f"epoch {current} of {self._epochs}",
+            completed=step - (current - 1) * steps,
+            total=steps,
+            status=f"step {step - (current - 1) * steps} of {steps}",
+            visible=True,
+        )
+        if not self._console.is_terminal and int(epoch) > self._epoch:
+            self._epoch = int(epoch)
+            validated = f"  val top-1 {metrics['val/top1']:.1f}" if "val/top1" in metrics else ""
+            self._console.print(f"epoch {self._epoch}/{self._epochs}  {_status(metrics)}{validated}")
 
 
 @contextmanager
@@ -111,6 +134,24 @@ def counting(console: Console, name: str, *, total: int) -> Iterator[Callable[[i
     with _bars(console) as bars:
         task = bars.add_task(name, total=total, status="")
         yield lambda more: bars.advance(task, more)
+
+
+@contextmanager
+def testing(console: Console, name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over test videos: call what it gives with how many more are scored, and of how many in the end."""
+    done = 0
+    with _bars(console) as bars:
+        task = bars.add_task(name, total=None, status="")
+
+        def advance(more: int, total: int) -> None:
+            nonlocal done
+            tenth = 10 * done // total
+            done += more
+            bars.update(task, completed=done, total=total, status=f"{done} of {total} videos")
+            if not console.is_terminal and 10 * done // total > tenth:
+                console.print(f"tested {done} of {total} videos")
+
+        yield advance
 
 
 def describe(step: Step) -> str:
@@ -125,10 +166,18 @@ def _bars(console: Console) -> Progress:
         TaskProgressColumn(),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
         console=console,
         disable=not console.is_terminal,
     )
 
 
 def _status(metrics: Mapping[str, float]) -> str:
-    return f"loss {metrics['train/loss']:.2f}  {metrics['speed/clips_per_second']:.0f} clips/s"
+    rate = metrics["speed/clips_per_second"]
+    return f"loss {metrics['train/loss']:.2f}  lr {metrics['train/lr']:.0e}  {rate:.{0 if rate >= 10 else 1}f} clips/s"
+
+
+def _top1(metrics: Mapping[str, float]) -> str:
+    """Every final top-1 accuracy, ``90.1 (4x3)``."""
+    tests = {name.split("/")[1]: value for name, value in metrics.items() if re.fullmatch("test/.*/top1", name)}
+    return ", ".join(f"{value:.1f} ({views})" for views, value in tests.items())

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .recipe import Scale
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Kind(StrEnum):
@@ -31,8 +31,30 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batches:
+    """How a step's videos were shared out: ``effective`` = ``processes`` x ``accumulation`` x at most ``micro``."""
+
+    effective: int
+    processes: int
+    accumulation: int
+    micro: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The file of weights that was tested: its name and the sha256 of its content."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a number came from. Nothing here names a machine or a path."""
+    """What a number came from. Nothing here names a machine or a path.
+
+    ``dataset``: the manifest of every split that was read. ``batches``, ``attempts`` and ``steps`` belong to a
+    training, ``checkpoint`` to published weights; each is None where it has no meaning.
+    """
 
     commit: str
     dirty: bool
@@ -41,27 +63,43 @@ class Provenance:
     torch: str
     software: str
     device: str
+    processes: int
+    nodes: int
     threads: int
-    dataset: Mapping[str, str]
-    attempts: int
-    steps: int
+    dataset: Mapping[str, Mapping[str, Any]]
+    batches: Batches | None = None
+    checkpoint: Checkpoint | None = None
+    attempts: int | None = None
+    steps: int | None = None
     wall_seconds: float
     cpu_seconds: float
+
+    @property
+    def videos(self) -> dict[str, str]:
+        """The fingerprint of every split that was read: what must agree before numbers are averaged."""
+        return {split: str(manifest["fingerprint"]) for split, manifest in self.dataset.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One finished run. ``top1`` and ``top5`` in percent of test videos; ``flops`` per view, paper's convention."""
+    """One test of one model under one protocol.
+
+    ``seed`` is None for published weights. ``top1`` and ``top5`` in percent of test videos, ``class_accuracy`` the
+    mean over classes of top-1; ``broken`` of the ``videos`` could not be read and count as wrong; ``flops`` per view
+    in the paper's convention.
+    """
 
     schema: int
     kind: Kind
     scale: Scale
     signature: str
     protocol: str
-    seed: int
+    seed: int | None
     top1: float
     top5: float
+    class_accuracy: float
     videos: int
+    broken: int
     params: int
     flops: int
     recipe: Mapping[str, Any]
@@ -70,20 +108,23 @@ class Record:
     @property
     def name(self) -> str:
         """File name without suffix."""
-        return f"{self.signature}-{self.protocol}-seed{self.seed}"
+        checkpoint = self.provenance.checkpoint
+        what = f"seed{self.seed}" if checkpoint is None else f"published-{checkpoint.sha256[:10]}"
+        return f"{self.signature}-{self.protocol}-{what}"
 
 
 @dataclass(frozen=True)
 class Details:
     """What statistics and plots need and a JSON should not hold.
 
-    ``classes`` int16 and ``scores`` float16 [videos, k]: the highest scores of each video, best first;
-    ``labels`` int16 [videos]; ``steps`` int32 and ``loss`` float32 [steps]: the training curve.
+    ``classes`` int16 and ``scores`` float16 [videos, k]: the highest scores of each video, best first; ``labels``
+    int16 and ``broken`` bool [videos]; ``steps`` int32 and ``loss`` float32 [steps]: the training curve.
     """
 
     classes: NDArray[np.int16]
     scores: NDArray[np.float16]
     labels: NDArray[np.int16]
+    broken: NDArray[np.bool_]
     steps: NDArray[np.int32]
     loss: NDArray[np.float32]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from vswin.config import Protocol
+
 from .recipe import Recipe, Scale, changed, difference
 
 
@@ -137,7 +139,10 @@ def find_variant(name: str) -> Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is trained once however many tables show it: a recipe at a scale, and the variants that share it."""
+    """What is trained once however many tables show it: a recipe at a scale, and the variants that share it.
+
+    ``recipe.protocol`` is that of the first variant; ``protocols`` has all.
+    """
 
     scale: Scale
     recipe: Recipe
@@ -147,6 +152,12 @@ class Experiment:
     def name(self) -> str:
         """The paper's row name in the first table that has it."""
         return self.variants[0].id
+
+    @property
+    def protocols(self) -> dict[str, Protocol]:
+        """What the trained model is tested under, by protocol signature: once for every protocol of its variants."""
+        recipes = [variant.at(self.scale) for variant in self.variants]
+        return {recipe.protocol_signature: recipe.protocol for recipe in recipes}
 
 
 def experiments(scale: Scale, selection: Iterable[Table] | None = None) -> list[Experiment]:

@@ -32,6 +32,7 @@ class State(StrEnum):
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    UNTESTED = "untested"
     DONE = "done"
 
 
@@ -111,6 +112,11 @@ class RunDirectory:
         return self.path / "data.json"
 
     @property
+    def machine(self) -> Path:
+        """What the last bits of the newest attempt's results depend on."""
+        return self.path / "machine.json"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal.jsonl"
 
@@ -119,13 +125,21 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.npz"
+    def weights(self) -> Path:
+        """What was trained, with the names of its classes: a file for ``vswin.load_checkpoint``."""
+        return self.path / "weights.safetensors"
 
-    @property
-    def result(self) -> Path:
-        """Written last: a run is done when this file exists."""
-        return self.path / "result.json"
+    def predictions(self, protocol: str) -> Path:
+        """The scores of every test video under the protocol with this signature."""
+        return self.path / "tests" / f"{protocol}.npz"
+
+    def result(self, protocol: str) -> Path:
+        """The record of a test, written last: where it is, training and that test are done."""
+        return self.path / "tests" / f"{protocol}.json"
+
+    def results(self) -> list[Path]:
+        """The records there are."""
+        return sorted(self.path.glob("tests/*.json"))
 
     @property
     def error(self) -> Path:
@@ -147,17 +161,24 @@ class RunDirectory:
         """The attempt that owns this directory."""
         return self.path / "attempt.json"
 
-    def state(self) -> State:
-        """What can be seen from here."""
-        if self.result.exists():
+    def state(self, protocols: Iterable[str]) -> State:
+        """What can be seen from here of a run that is to be tested under ``protocols`` (signatures)."""
+        if all(self.result(protocol).exists() for protocol in protocols):
             return State.DONE
-        if self._at_work(self.attempt):
+        if self.running:
             return State.RUNNING
         if self._at_work(self.submission):
             return State.PENDING
         if self.error.exists():
             return State.FAILED
+        if self.results():
+            return State.UNTESTED
         return State.INTERRUPTED if self.attempt.exists() else State.NEW
+
+    @property
+    def running(self) -> bool:
+        """Whether an attempt is at work here, as far as can be seen."""
+        return self._at_work(self.attempt)
 
     def _at_work(self, claim: Path) -> bool:
         process = _read_process(claim)
@@ -182,6 +203,11 @@ class RunDirectory:
         """Note the process that will work on this run."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.submission, asdict(Process.of(pid)))
+
+
+def published_folder(scale: Scale) -> Path:
+    """``$VSWIN_RUNS/<scale>/published``: tests of weights that were not trained here."""
+    return folders.runs() / scale / "published"
 
 
 def existing(experiments: Iterable[Experiment]) -> Iterator[RunDirectory]:
@@ -216,7 +242,7 @@ class Ownership:
         self._run = run
         self._token = uuid.uuid4().hex
         with locked(run.path / ".claim.lock"):
-            if run.state() is State.RUNNING:
+            if run.running:
                 owner = _read_process(run.attempt)
                 assert owner is not None
                 raise AlreadyRunningError(f"process {owner.pid} of {owner.host} is working on {run.path}")

@@ -11,7 +11,7 @@ import pandas as pd
 from . import folders
 from .collect import records_folder
 from .recipe import Scale
-from .record import Record, RecordError, load_details
+from .record import Kind, Record, RecordError, load_details
 from .registry import Table, Variant
 from .runs import write_text
 from .statistics import Summary, summarise
@@ -20,17 +20,35 @@ DASH = "-"
 
 
 def measured(variant: Variant, scale: Scale, records: Iterable[Record]) -> list[Record]:
-    """The records that are runs of ``variant`` at ``scale``, by seed: same training, same protocol, same data.
+    """The records of trainings of ``variant`` at ``scale``, by seed: same training, same protocol, same data.
 
     Raises RecordError if some were made on other videos: their numbers must not be averaged.
     """
-    recipe = variant.at(scale)
-    key = (scale, recipe.signature, recipe.protocol_signature)
-    mine = [record for record in records if (record.scale, record.signature, record.protocol) == key]
-    if len({tuple(sorted(record.provenance.dataset.items())) for record in mine}) > 1:
+    mine = _of_kind(Kind.TRAINED, variant, scale, records)
+    if len({tuple(sorted(record.provenance.videos.items())) for record in mine}) > 1:
         files = ", ".join(f"{record.name}.json" for record in mine)
         raise RecordError(f"the records of {variant.id} were made on different videos; keep one kind of {files}")
-    return sorted(mine, key=lambda record: record.seed)
+    return sorted(mine, key=lambda record: record.seed or 0)
+
+
+def published(variant: Variant, scale: Scale, records: Iterable[Record]) -> Record | None:
+    """The record of published weights of ``variant``, tested here; None if there is none.
+
+    Raises RecordError where there are several: only one can stand in the table.
+    """
+    mine = _of_kind(Kind.PUBLISHED_WEIGHTS, variant, scale, records)
+    if len(mine) > 1:
+        files = ", ".join(f"{record.name}.json" for record in mine)
+        raise RecordError(
+            f"{variant.id} has published weights from several files or on several data; keep one of {files}"
+        )
+    return mine[0] if mine else None
+
+
+def _of_kind(kind: Kind, variant: Variant, scale: Scale, records: Iterable[Record]) -> list[Record]:
+    recipe = variant.at(scale)
+    key = (kind, scale, recipe.signature, recipe.protocol_signature)
+    return [record for record in records if (record.kind, record.scale, record.signature, record.protocol) == key]
 
 
 def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
@@ -44,6 +62,7 @@ def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame
     for variant in table.variants:
         mine = measured(variant, scale, records)
         paper = variant.paper
+        weights = published(variant, scale, records)
         rows.append(
             {
                 "": variant.label,
@@ -51,6 +70,8 @@ def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame
                 # of the miniature's six classes five are always among the first five
                 **({f"top-5, ours ({scale})": _mean(summarise([r.top5 for r in mine]))} if at_paper else {}),
                 "seeds": str(len(mine)),
+                "top-1, published weights": _number(weights.top1 if weights else None, 1),
+                "top-5, published weights": _number(weights.top5 if weights else None, 1),
                 "top-1, paper": _number(paper.top1 if paper else None, 1),
                 "top-5, paper": _number(paper.top5 if paper else None, 1),
                 "GFLOPs, paper": _number(paper.gflops if paper else None, 0),
@@ -59,18 +80,25 @@ def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame
         )
     frame = pd.DataFrame(rows)
     return frame.drop(
-        columns=[name for name in frame.columns if str(name).endswith("paper") and (frame[name] == DASH).all()]
+        columns=[
+            name
+            for name in frame.columns
+            if str(name).endswith(("paper", "published weights")) and (frame[name] == DASH).all()
+        ]
     )
 
 
-def legend(table: Table, scale: Scale) -> str:
+def legend(table: Table, scale: Scale, records: Iterable[Record]) -> str:
     """What the columns mean, and what must not be concluded from them."""
+    records = list(records)
     ours = (
         "trained here at the paper's scale"
         if scale is Scale.PAPER
         else f"scale {scale}, a small model on Moving Digits"
     )
     parts = [f"Ours: {ours}; percent of test videos, mean ± standard deviation over seeds."]
+    if any(published(variant, scale, records) for variant in table.variants):
+        parts.append("Published weights: a downloaded checkpoint, tested here on our videos.")
     if any(variant.paper for variant in table.variants):
         if scale is not Scale.PAPER:
             parts.append("The paper's columns are Kinetics-400: another scale, not comparable number by number.")
@@ -80,18 +108,21 @@ def legend(table: Table, scale: Scale) -> str:
 
 def to_markdown(table: Table, scale: Scale, records: Iterable[Record]) -> str:
     """``table`` as a Markdown section."""
+    records = list(records)
     frame = cells(table, scale, records)
     header = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + "|".join([" :-- "] + [" --: "] * (frame.shape[1] - 1)) + "|"
     body = ["| " + " | ".join(row) + " |" for row in frame.to_numpy()]
-    parts = [f"### {table.id}: {table.caption}", table.question, "\n".join([header, rule, *body]), legend(table, scale)]
+    grid = "\n".join([header, rule, *body])
+    parts = [f"### {table.id}: {table.caption}", table.question, grid, legend(table, scale, records)]
     return "\n\n".join([*parts, *table.notes]) + "\n"
 
 
 def to_html(table: Table, scale: Scale, records: Iterable[Record]) -> str:
     """``table`` as an HTML fragment."""
+    records = list(records)
     body = cells(table, scale, records).to_html(index=False, border=0)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (legend(table, scale), *table.notes))
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (legend(table, scale, records), *table.notes))
     return f"<h3>{html.escape(f'{table.id}: {table.caption}')}</h3>\n{body}\n{notes}\n"
 
 

@@ -38,6 +38,7 @@ _STATUS = {
     State.RUNNING: RunStatus.RUNNING,
     State.INTERRUPTED: RunStatus.KILLED,
     State.FAILED: RunStatus.FAILED,
+    State.UNTESTED: RunStatus.KILLED,
     State.DONE: RunStatus.FINISHED,
 }
 
@@ -107,7 +108,7 @@ class Mirror:
 
     def _push(self, run: RunDirectory, experiment: Experiment) -> None:
         told = self._told(run, experiment)
-        status = run.state()
+        status = run.state(experiment.protocols)
         offset = told["offset"]
         metrics: list[Metric] = []
         entries = list(journal.read(run.journal, offset=offset))
@@ -122,7 +123,7 @@ class Mirror:
         if status != told["status"]:
             if status is State.DONE:
                 self._log_artifacts(run, told["run_id"])
-            if status in (State.DONE, State.FAILED, State.INTERRUPTED):
+            if status in (State.DONE, State.FAILED, State.INTERRUPTED, State.UNTESTED):
                 ended = round(entries[-1][0].time * 1000) if entries else None
                 self._client.set_terminated(told["run_id"], RunStatus.to_string(_STATUS[status]), end_time=ended)
             else:
@@ -175,7 +176,7 @@ class Mirror:
         return found[0] if found else None
 
     def _log_artifacts(self, run: RunDirectory, run_id: str) -> None:
-        for path in (run.recipe, run.journal, run.result, run.predictions):
+        for path in (run.recipe, run.journal, *sorted(run.path.glob("tests/*"))):
             self._client.log_artifact(run_id, str(path))
 
 

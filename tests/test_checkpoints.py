@@ -26,6 +26,7 @@ from vswin.models import (
     inflate,
     load_checkpoint,
     read_checkpoint,
+    read_classes,
     save_weights,
 )
 from vswin.models.checkpoints import Format, load_state
@@ -68,6 +69,20 @@ def test_what_is_saved_loads_again(name: str, tmp_path: Path) -> None:
     assert same(weights(fresh), weights(model))
     assert set(report.loaded) == {name for name, _ in model.named_parameters()}
     assert (report.random, report.unused) == ((), ())
+
+
+def test_class_names_travel_with_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(video_model(), path, classes=["drinking, beer", "smörgås", "c", "d", "e"])
+    assert read_classes(path) == ("drinking, beer", "smörgås", "c", "d", "e")
+    save_weights(video_model(), path)
+    assert read_classes(path) == ()
+    assert read_classes(saved({"state_dict": {}}, tmp_path)) == ()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        read_classes(path)
+    with pytest.raises(FileNotFoundError):
+        read_classes(tmp_path / "none.pth")
 
 
 # -- foreign files

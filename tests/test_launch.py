@@ -18,9 +18,10 @@ from command_line import Vswin, vswin_command
 
 from experiments import journal
 from experiments.recipe import Scale
-from experiments.record import load
+from experiments.record import Record, load
 from experiments.registry import experiments, find_table, find_variant
 from experiments.runs import RunDirectory, State
+from experiments.runtime import Runtime
 
 VARIANT = "table4/joint"
 
@@ -32,13 +33,30 @@ def run_of(variant: str, seed: int = 0) -> RunDirectory:
 def computed(run: RunDirectory) -> list[tuple[int, dict[str, float]]]:
     """What a run's journal says was computed, without what measures the machine."""
     return [
-        (entry.step, {name: value for name, value in entry.metrics.items() if name.startswith(("train/", "test/"))})
+        (
+            entry.step,
+            {name: value for name, value in entry.metrics.items() if name.startswith(("train/", "val/", "test/"))},
+        )
         for entry, _ in journal.read(run.journal)
     ]
 
 
+def newest_checkpoint(run: RunDirectory) -> int:
+    return max(int(path.stem.removeprefix("step-")) for path in run.checkpoints.iterdir())
+
+
+def record_of(run: RunDirectory) -> Record:
+    [path] = run.results()
+    return load(path)
+
+
+def state(run: RunDirectory) -> State:
+    return run.state([find_variant(VARIANT).at(Scale.TINY).protocol_signature])
+
+
 def predictions(run: RunDirectory) -> np.ndarray:
-    with np.load(run.predictions) as archive:
+    [path] = run.results()
+    with np.load(path.with_suffix(".npz")) as archive:
         return archive["scores"]
 
 
@@ -98,10 +116,10 @@ def test_launch_collects_every_run_once_and_tells_mlflow_everything(vswin: Vswin
     assert len(re.findall("^finished ", first.stdout, re.M)) == 3
     for experiment in experiments(Scale.TINY, [find_table("table4")]):
         run = RunDirectory(Scale.TINY, experiment.recipe.signature, 0)
-        assert run.state() is State.DONE
+        assert state(run) is State.DONE
         recipe = experiment.recipe.optim
-        assert [step for step, _ in computed(run)] == list(range(1, load(run.result).provenance.steps + 2))
-        assert load(run.result).provenance.steps % recipe.epochs == 0
+        assert [step for step, _ in computed(run)] == list(range(1, record_of(run).provenance.steps + 2))
+        assert record_of(run).provenance.steps % recipe.epochs == 0
         assert mlflow_points(run) == journal_points(run)
     second = vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
     assert "nothing to do: all 3 runs are done" in second.stdout
@@ -116,10 +134,10 @@ def test_killed_run_ends_as_if_nothing_had_happened(vswin: Vswin, undisturbed: P
         wait_until(lambda at=at: steps(run) >= at)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert run.state() is State.INTERRUPTED
+        assert state(run) is State.INTERRUPTED
         assert "RESUME" in vswin("status", "table4", "--scale", "tiny", "--seeds", "1").stdout
     vswin("run", VARIANT, "--scale", "tiny")
-    assert load(run.result).provenance.attempts == 3
+    assert record_of(run).provenance.attempts == 3
     assert_equal_to_the_bit(run, undisturbed, tmp_path)
     assert mlflow_points(run) == journal_points(run)
 
@@ -137,8 +155,7 @@ def test_stop_signal_saves_at_the_step_and_is_resumed(
     _, message = process.communicate()
     assert process.returncode == 1
     assert re.search(r"stopped at step \d+ of \d+; saved", message)
-    saved = [int(path.stem.removeprefix("step-")) for path in run.checkpoints.iterdir()]
-    assert saved == [run.last_step()]
+    assert newest_checkpoint(run) == run.last_step()
     vswin("run", VARIANT, "--scale", "tiny")
     assert_equal_to_the_bit(run, undisturbed, tmp_path)
 
@@ -151,7 +168,7 @@ def test_preempted_job_is_requeued_and_finishes_on_its_own(vswin: Vswin, undistu
     wait_until(lambda: steps(run) >= 5)
     os.kill(json.loads(run.attempt.read_text())["pid"], signal.SIGUSR2)
     assert launcher.wait() == 0
-    assert load(run.result).provenance.attempts == 2
+    assert record_of(run).provenance.attempts == 2
     assert_equal_to_the_bit(run, undisturbed, tmp_path)
     assert mlflow_points(run) == journal_points(run)
 
@@ -161,11 +178,11 @@ def test_jobs_survive_their_launcher_and_the_next_one_waits_for_them(vswin: Vswi
     launcher = subprocess.Popen(
         vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1", "--jobs", "1"), stdout=subprocess.DEVNULL
     )
-    wait_until(lambda: run.state() is State.RUNNING)
+    wait_until(lambda: state(run) is State.RUNNING)
     launcher.send_signal(signal.SIGKILL)
     launcher.wait()
     vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
-    assert load(run.result).provenance.attempts == 1
+    assert record_of(run).provenance.attempts == 1
     assert mlflow_points(run) == journal_points(run)
 
 
@@ -177,7 +194,7 @@ def test_two_launches_at_once_do_every_run_once(vswin: Vswin) -> None:
     assert sum("waiting for another launch" in answer for answer in answers) == 1
     assert sum("nothing to do" in answer for answer in answers) == 1
     for experiment in experiments(Scale.TINY, [find_table("table6")]):
-        assert load(RunDirectory(Scale.TINY, experiment.recipe.signature, 0).result).provenance.attempts == 1
+        assert record_of(RunDirectory(Scale.TINY, experiment.recipe.signature, 0)).provenance.attempts == 1
 
 
 def test_failed_run_says_why_and_is_tried_again(
@@ -186,7 +203,7 @@ def test_failed_run_says_why_and_is_tried_again(
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
     monkeypatch.setenv("VSWIN_DATA", str(data))
-    victim = next((data / "moving-digits" / "tiny" / "val").iterdir())
+    victim = next((data / "moving-digits" / "tiny" / "train").iterdir())
     whole = victim.read_bytes()
     victim.write_bytes(b"not a video")
     answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
@@ -197,15 +214,15 @@ def test_failed_run_says_why_and_is_tried_again(
     assert victim.name in first["error"]
     victim.write_bytes(whole)
     vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
-    assert run_of("baselines/joint").state() is State.DONE
+    assert state(run_of("baselines/joint")) is State.DONE
 
 
 def test_a_job_refuses_another_recipe_than_was_launched(home: Path) -> None:
     from experiments.job import SignatureError, run_one
 
     with pytest.raises(SignatureError, match="but ffffffffff was launched: the code changed in between"):
-        run_one(Scale.TINY, VARIANT, "ffffffffff", 0)
-    assert RunDirectory(Scale.TINY, "ffffffffff", 0).state() is not State.DONE
+        run_one(Scale.TINY, VARIANT, "ffffffffff", 0, runtime=Runtime())
+    assert state(RunDirectory(Scale.TINY, "ffffffffff", 0)) is not State.DONE
 
 
 def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -254,7 +271,7 @@ def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_p
     _, message = launcher.communicate()
     assert (launcher.returncode, "Traceback" in message) == (1, False)
     assert "the same command goes on with it" in message
-    assert [int(path.stem.removeprefix("step-")) for path in run.checkpoints.iterdir()] == [run.last_step()]
+    assert newest_checkpoint(run) == run.last_step()
     vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
     assert_equal_to_the_bit(run, undisturbed, tmp_path)
 
@@ -262,10 +279,10 @@ def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_p
 def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
     first = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
     run = run_of(VARIANT)
-    wait_until(lambda: run.state() is State.RUNNING)
+    wait_until(lambda: state(run) is State.RUNNING)
     assert "a process is working on it" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
     assert first.wait() == 0
-    assert [step for step, _ in computed(run)] == list(range(1, load(run.result).provenance.steps + 2))
+    assert [step for step, _ in computed(run)] == list(range(1, record_of(run).provenance.steps + 2))
 
 
 def test_other_videos_are_refused_on_resume(vswin: Vswin) -> None:
@@ -282,5 +299,5 @@ def test_without_git_a_run_says_unknown(vswin: Vswin, monkeypatch: pytest.Monkey
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     vswin("run", VARIANT, "--scale", "tiny")
-    assert load(run_of(VARIANT).result).provenance.commit == "unknown"
+    assert record_of(run_of(VARIANT)).provenance.commit == "unknown"
     assert "git" in vswin("doctor").stdout

@@ -15,17 +15,18 @@ def test_every_state_has_an_action() -> None:
         State.RUNNING: Action.RUNNING,
         State.INTERRUPTED: Action.RESUME,
         State.FAILED: Action.RETRY,
+        State.UNTESTED: Action.RESUME,
         State.DONE: Action.DONE,
     }
     assert set(expected) == set(State)
     for state, action in expected.items():
-        [step] = plan(TABLE4[:1], seeds=[0], state=lambda run, state=state: state)  # type: ignore[misc]
+        [step] = plan(TABLE4[:1], seeds=[0], state=lambda run, protocols, state=state: state)  # type: ignore[misc]
         assert (step.action, bool(step.why)) == (action, True)
     assert [action for action in Action if action.needs_work] == [Action.RESUME, Action.RETRY, Action.SUBMIT]
 
 
 def test_seed_by_seed_in_table_order() -> None:
-    steps = plan(TABLE4, seeds=range(2), state=lambda run: State.DONE if run.seed == 0 else State.NEW)
+    steps = plan(TABLE4, seeds=range(2), state=lambda run, protocols: State.DONE if run.seed == 0 else State.NEW)
     assert [(step.experiment.name, step.seed, step.action) for step in steps] == [
         ("table4/joint", 0, Action.DONE),
         ("table4/split", 0, Action.DONE),

@@ -23,8 +23,10 @@ PROVENANCE = Provenance(
     torch="2.13.0",
     software="0" * 16,
     device="a processor",
+    processes=1,
+    nodes=1,
     threads=1,
-    dataset={"train": "1" * 64, "val": "2" * 64},
+    dataset={"train": {"fingerprint": "1" * 64}, "val": {"fingerprint": "2" * 64}},
     attempts=1,
     steps=3,
     wall_seconds=1.0,
@@ -43,7 +45,9 @@ def make_record(variant: Variant, *, seed: int, top1: float, scale: Scale = Scal
         seed=seed,
         top1=top1,
         top5=99.0,
+        class_accuracy=top1,
         videos=4,
+        broken=0,
         params=1000,
         flops=10**6,
         recipe=to_dict(recipe),
@@ -64,10 +68,14 @@ def finished_run(variant: Variant, *, seed: int, top1: float, scale: Scale = Sca
     with Journal(run.journal) as journal:
         for step in (1, 2, 3):
             journal.write(step, {"train/loss": 1 / step})
-        journal.write(4, {"test/top1": top1})
+        journal.write(4, {"test/2x1/top1": top1})
     scores = np.random.default_rng(seed).dirichlet(np.ones(6), size=4).astype(np.float32)
-    np.savez_compressed(run.predictions, scores=scores, labels=np.array([0, 1, 2, 3]))
-    write_text(run.result, record.dump(result))
+    target = run.result(result.protocol)
+    target.parent.mkdir()
+    np.savez_compressed(
+        target.with_suffix(".npz"), scores=scores, labels=np.array([0, 1, 2, 3]), broken=np.zeros(4, dtype=bool)
+    )
+    write_text(target, record.dump(result))
     return run
 
 
@@ -87,7 +95,7 @@ def test_details_hold_the_five_best_classes_and_the_curve() -> None:
     run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
     [path] = collect.collect([run])
     details = record.load_details(path)
-    with np.load(run.predictions) as archive:
+    with np.load(run.results()[0].with_suffix(".npz")) as archive:
         best = archive["scores"].argmax(axis=1)
     assert details.classes.shape == details.scores.shape == (4, 5)
     np.testing.assert_array_equal(details.classes[:, 0], best)
@@ -104,7 +112,8 @@ def test_tiny_runs_leave_no_records() -> None:
 
 def test_unfinished_runs_leave_no_records() -> None:
     run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
-    run.result.unlink()
+    [result] = run.results()
+    result.unlink()
     assert list(collect.collect([run])) == []
 
 
@@ -173,7 +182,9 @@ def test_scales_and_protocols_never_share_a_column() -> None:
 
 def test_records_of_different_videos_are_never_averaged() -> None:
     first, second, _ = table4_records()
-    other = dataclasses.replace(PROVENANCE, dataset={"train": "3" * 64, "val": "2" * 64})
+    other = dataclasses.replace(
+        PROVENANCE, dataset={"train": {"fingerprint": "3" * 64}, "val": {"fingerprint": "2" * 64}}
+    )
     with pytest.raises(RecordError, match="table4/joint were made on different videos"):
         tables.cells(find_table("table4"), Scale.MINI, [first, dataclasses.replace(second, provenance=other)])
 

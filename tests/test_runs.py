@@ -23,6 +23,9 @@ from experiments.runs import (
 )
 
 
+PROTOCOL = "abcdef"
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     monkeypatch.setenv("VSWIN_RUNS", str(tmp_path))
@@ -41,37 +44,37 @@ def die(run: RunDirectory) -> None:
 
 
 def test_life_of_a_run(run: RunDirectory) -> None:
-    assert run.state() is State.NEW
+    assert run.state([PROTOCOL]) is State.NEW
     run.submitted(os.getpid())
-    assert run.state() is State.PENDING
+    assert run.state([PROTOCOL]) is State.PENDING
     Ownership(run)
-    assert run.state() is State.RUNNING
+    assert run.state([PROTOCOL]) is State.RUNNING
     die(run)
     write_json(run.submission, {**json.loads(run.submission.read_text()), "pid": gone()})
-    assert run.state() is State.INTERRUPTED
+    assert run.state([PROTOCOL]) is State.INTERRUPTED
     write_text(run.error, "Traceback ...\nValueError: no\n")
-    assert (run.state(), run.last_error()) == (State.FAILED, "ValueError: no")
-    write_text(run.result, "{}")
-    assert run.state() is State.DONE
+    assert (run.state([PROTOCOL]), run.last_error()) == (State.FAILED, "ValueError: no")
+    write_text(run.result(PROTOCOL), "{}")
+    assert run.state([PROTOCOL]) is State.DONE
 
 
 @pytest.mark.parametrize("changed", [{"ticks": 1}, {"boot": "another start of this machine"}])
 def test_a_reused_process_number_is_not_the_same_process(changed: dict[str, object], run: RunDirectory) -> None:
     Ownership(run)
-    assert run.state() is State.RUNNING
+    assert run.state([PROTOCOL]) is State.RUNNING
     write_json(run.attempt, {**json.loads(run.attempt.read_text()), **changed})
-    assert run.state() is State.INTERRUPTED
+    assert run.state([PROTOCOL]) is State.INTERRUPTED
 
 
 def test_a_process_of_another_machine_is_judged_by_what_it_writes(run: RunDirectory) -> None:
     Ownership(run)
     write_json(run.attempt, {**json.loads(run.attempt.read_text()), "host": "elsewhere", "pid": gone()})
-    assert run.state() is State.RUNNING
+    assert run.state([PROTOCOL]) is State.RUNNING
     long_ago = time.time() - 3600
     os.utime(run.attempt, (long_ago, long_ago))
-    assert run.state() is State.INTERRUPTED
+    assert run.state([PROTOCOL]) is State.INTERRUPTED
     run.journal.touch()
-    assert run.state() is State.RUNNING
+    assert run.state([PROTOCOL]) is State.RUNNING
 
 
 def test_two_attempts_at_once_are_refused(run: RunDirectory) -> None:

@@ -188,6 +188,11 @@ class Protocol:
     crop: int = 224
     antialias: Antialias = Antialias.OFF
 
+    @property
+    def views(self) -> str:
+        """``4x3``, as the paper writes it: clips in time x crops in space."""
+        return f"{self.clips}x{self.crops}"
+
 
 class ParameterGroups(StrEnum):
     """Which learning rate and weight decay a parameter trains with.

@@ -19,11 +19,12 @@ looks its biases up in another order must not pass.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -186,18 +187,36 @@ def load_state(
     return LoadReport(format=written_by, loaded=tuple(loaded), random=tuple(kept), unused=tuple(unused))
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def save_weights(model: nn.Module, path: str | os.PathLike[str], *, classes: Sequence[str] = ()) -> None:
     """Write a model's weights as safetensors, under the names :func:`load_checkpoint` reads.
 
-    The file appears complete or not at all.
+    The file appears complete or not at all. It keeps the names of the ``classes`` for :func:`read_classes`.
     """
     from safetensors.torch import save_file
 
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, partial, metadata={"format": "pt"})
+    save_file(state, partial, metadata={"format": "pt", "classes": json.dumps(list(classes))})
     partial.replace(path)
+
+
+def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the classes, in the order of the logits, that :func:`save_weights` kept in a file.
+
+    Empty for files of other origin, which do not name them. Raises FileNotFoundError, and ValueError for a damaged
+    file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.suffix != ".safetensors" and path.is_file():
+        return ()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(json.loads((file.metadata() or {}).get("classes", "[]")))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); download it again") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:

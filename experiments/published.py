@@ -1,0 +1,97 @@
+"""Tests published weights on the user's data: the cheapest reproduction there is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from . import folders, provenance
+from .clock import Clock
+from .recipe import Scale
+from .record import Checkpoint, Kind, Record, load
+from .registry import Variant
+from .runs import locked, published_folder
+from .runtime import Runtime
+from .signals import stop_signals
+from .testing import TestBench, leave_record
+
+
+class Interrupted(SystemExit):
+    """The test was asked to stop; what was scored is saved."""
+
+
+def evaluate_published(
+    variant: Variant,
+    *,
+    scale: Scale,
+    checkpoint: Path,
+    runtime: Runtime,
+    report: Callable[[str], None],
+    on_videos: Callable[[int, int], None] = lambda more, total: None,
+) -> Record | None:
+    """Test the weights in ``checkpoint`` under the recipe and protocol of ``variant``; leaves a record.
+
+    A test that is done is not done again; one that was interrupted goes on. ``report`` is told what became of every
+    weight and what computes; ``on_videos`` how many videos each batch added, and of how many. Under torchrun or srun
+    the videos are shared out; the first process returns the record, the others None.
+
+    Raises vswin.models' CheckpointError for a file that does not fit the model, vswin.data's DataError for data.
+    """
+    import torch
+
+    from vswin.data.annotations import Split, VideoList
+    from vswin.models import build, load_checkpoint
+    from vswin.training.distributed import World, process_group
+
+    code = provenance.commit()
+    recipe = variant.at(scale)
+    world = World.from_environment()
+    device = world.device("cuda" if torch.cuda.is_available() else "cpu")
+    with checkpoint.open("rb") as file:
+        source = Checkpoint(file=checkpoint.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=Split.VAL)
+    name = f"{recipe.signature}-{recipe.protocol_signature}-{source.sha256[:10]}-{videos.fingerprint[:10]}"
+    result = published_folder(scale) / f"{name}.json"
+    if result.exists():
+        report("tested before; nothing to do")
+        return load(result) if world.is_first else None
+
+    model = build(recipe.model)
+    loaded = load_checkpoint(model, checkpoint)
+    model.to(device)
+    bench = TestBench(scale=scale, recipe=recipe, videos=videos, device=device, world=world, runtime=runtime)
+    if world.is_first:
+        report(str(loaded))
+        report(f"testing {len(videos)} videos, {recipe.protocol.views} views each, on {bench.machine()['device']}")
+    clock = Clock()
+    with stop_signals() as stop, process_group(world, device=device):
+
+        def stop_if_asked() -> None:
+            if stop.requested:
+                raise Interrupted("stopped; the same command goes on from here")
+
+        partial = result.with_suffix(".partial")
+        lock = result.with_suffix(f".{world.rank}.lock")
+        with locked(lock, on_wait=lambda: report("another process tests the same; waiting for it")):
+            predictions = bench.predict(
+                model,
+                recipe.protocol,
+                partial=partial,
+                stop_if_asked=stop_if_asked,
+                on_videos=on_videos,
+            )
+            if predictions is None:
+                return None
+            return leave_record(
+                result,
+                predictions,
+                bench=bench,
+                protocol=recipe.protocol,
+                kind=Kind.PUBLISHED_WEIGHTS,
+                code=code,
+                dataset={Split.VAL.value: videos.manifest()},
+                clock=clock,
+                partial=partial,
+                checkpoint=source,
+            )

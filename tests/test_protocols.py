@@ -1,0 +1,101 @@
+"""One training is tested under every protocol of its rows, and a new protocol costs no new training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import mini, paper, registry
+from experiments.baselines import SWIN_T_K400
+from experiments.job import run_one
+from experiments.journal import read
+from experiments.plan import Action, plan
+from experiments.recipe import Recipe, Scale
+from experiments.record import load
+from experiments.registry import Experiment, Row, Table, find_experiment, find_variant, tables
+from experiments.runs import RunDirectory, State, write_json
+from experiments.runtime import Runtime
+from vswin.config import Protocol
+
+
+def views_table(*rows: Row) -> Table:
+    return Table(
+        id="views",
+        caption="Test views.",
+        question="Do more views help?",
+        source="",
+        baseline=SWIN_T_K400,
+        isolates=("protocol.clips", "protocol.crops", "model.drop_path"),
+        rows=(Row("few"), *rows),
+    )
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tables of a test, in place of the paper's; its protocols reach scale ``tiny`` as they are."""
+
+    def tiny(self: registry.Variant, scale: Scale) -> Recipe:
+        small = mini.tiny(self.recipe)
+        return replace(small, protocol=replace(small.protocol, clips=self.recipe.protocol.clips))
+
+    monkeypatch.setattr(registry.Variant, "at", tiny)
+    yield
+    tables.cache_clear()
+
+
+def show(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> Experiment:
+    monkeypatch.setattr(paper, "TABLES", (views_table(*rows),))
+    tables.cache_clear()
+    return find_experiment(Scale.TINY, find_variant("views/few"))
+
+
+MORE = Row("more", {"protocol.clips": 2})
+
+
+def train(experiment: Experiment) -> RunDirectory:
+    run_one(Scale.TINY, experiment.name, experiment.recipe.signature, 0, runtime=Runtime())
+    run = RunDirectory(Scale.TINY, experiment.recipe.signature, 0)
+    # as if this process had ended
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "boot": "an earlier one"})
+    return run
+
+
+@pytest.mark.usefixtures("register")
+def test_rows_that_differ_in_views_share_one_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = show(monkeypatch, MORE)
+    assert [protocol.views for protocol in experiment.protocols.values()] == ["4x1", "2x1"]
+    run = train(experiment)
+    assert run.state(experiment.protocols) is State.DONE
+    records = [load(path) for path in run.results()]
+    assert {record.protocol for record in records} == set(experiment.protocols)
+    assert len({record.signature for record in records}) == 1
+    *steps, first, second = [entry for entry, _ in read(run.journal)]
+    assert {name for name in first.metrics if name.startswith("test/")} == {"test/4x1/top1", "test/4x1/top5"}
+    assert {name for name in second.metrics if name.startswith("test/")} == {"test/2x1/top1", "test/2x1/top5"}
+    assert (first.step, second.step) == (len(steps) + 1, len(steps) + 2)
+
+
+@pytest.mark.usefixtures("register")
+def test_a_row_added_later_is_tested_without_training_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(show(monkeypatch))
+    [first] = run.results()
+    before = (first.read_text(), run.weights.stat().st_mtime_ns, len(list(read(run.journal))))
+    experiment = show(monkeypatch, MORE)
+    [step] = plan([experiment], seeds=[0], state=RunDirectory.state)
+    assert (step.run, step.action, step.why) == (
+        run,
+        Action.RESUME,
+        "trained, but not yet tested under every protocol of its rows",
+    )
+    train(experiment)
+    assert step.state() is State.DONE
+    assert len(run.results()) == 2
+    assert (first.read_text(), run.weights.stat().st_mtime_ns, len(list(read(run.journal))) - 1) == before
+
+
+def test_the_published_views_have_names_of_the_paper() -> None:
+    assert (Protocol().views, Protocol(clips=10, crops=5).views) == ("4x3", "10x5")
