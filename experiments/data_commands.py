@@ -260,7 +260,8 @@ def _show_report(dataset: str, report: Report, file: Path | None) -> None:
         console.print("[green]nothing is wrong[/]")
     else:
         more = f"all of it is in {file}" if file else "--report FILE names every one"
-        console.print(f"[red]{wrong} things are wrong[/]; {escape(more)}", soft_wrap=True)
+        things = "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+        console.print(f"[red]{things}[/]; {escape(more)}", soft_wrap=True)
 
 
 def _show_broken(done: Prepared) -> None:

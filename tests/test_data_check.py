@@ -185,7 +185,7 @@ def test_the_command_tells_people_and_scripts(sports: Path, vswin: Vswin, monkey
     text = vswin("data", "check", "sports", "--split", "train", code=1).stdout
     assert "1  missing" in text
     assert "train/dive/0.mp4" in text
-    assert "1 things are wrong" in text
+    assert "1 thing is wrong" in text
     report = sports / "report.json"
     answer = vswin("data", "check", "sports", "--json", "--report", str(report), code=1)
     assert json.loads(answer.stdout) == json.loads(report.read_text())

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     ROW = "wrong row"
     MISSING = "missing"
     UNREADABLE = "unreadable"
-    CUT_OFF = "shorter than its header says"
+    CUT_OFF = "cut off, or damaged inside"
     CRASH = "crashes or hangs the decoder"
     LABEL = "label disagrees with class folder"
     DUPLICATE = "duplicate in its split"

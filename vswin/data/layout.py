@@ -1,28 +1,35 @@
 """What lies in ``$VSWIN_DATA/<data set>/``, and how it is understood.
 
 **Lists** (ours; they win over everything else)
-    train.txt, val.txt     rows "path label"; paths absolute, or relative to the folder or to train/, videos_train/ ...
-    classes.txt            class names, one per line, in the order of their labels (optional)
+    train.txt, val.txt         rows "path label"; paths are absolute, or
+                               relative to the folder, train/, videos_train/
+    classes.txt                class names in the order of their labels, one
+                               per line; may be missing
 
-**Lists of others**: exactly one .txt or .csv per split with the word train, or val or validation, in its name
-    kinetics400_train_list_videos.txt, k400_val.txt (mmaction2, Video Swin), train.csv (SlowFast, VideoMAE) ...
-    sthv2_train_list_rawframes.txt: rows "folder frames label"
-    classes.txt or label_map*.txt as above
+**Lists of others**: one .txt or .csv per split, with train or val in its name
+    kinetics400_train_list_videos.txt, k400_val.txt    mmaction2, Video Swin
+    train.csv without a header                         SlowFast, VideoMAE
+    sthv2_train_list_rawframes.txt                     rows "folder frames label"
+    classes.txt or label_map*.txt                      as above
 
 **Kinetics-400, -600, -700** as published, here or in annotations/
-    train.csv, val.csv or validate.csv, kinetics-400_train.csv ...   header label,youtube_id,time_start,time_end,split
-    train/, val/ or videos_train/, videos_val/                       ID_START_END.mp4, flat or in class folders
+    train.csv, val.csv or validate.csv, kinetics-400_train.csv ...
+                               label,youtube_id,time_start,time_end,split
+    train/ or videos_train/, val/ or videos_val/
+                               ID_START_END.mp4, flat or in class folders
 
 **Something-Something v2** as published, here or in annotations/ or labels/
-    train.json, validation.json, labels.json, or something-something-v2-train.json ...
-    20bn-something-something-v2/ or videos/                          ID.webm
+    train.json, validation.json, labels.json, with or without a prefix like
+    something-something-v2-
+    20bn-something-something-v2/ or videos/            ID.webm
 
 **Class folders**, where there is no annotation at all
     train/<class>/<video>, val/<class>/<video>
 
-Instead of a video file there may be a folder of frames. More than one way to read a folder, or none, is refused.
-Published annotations name videos that have gone since: ``vswin data check NAME --write-lists FOLDER`` writes lists of
-those that are there and whole.
+A video may also be a folder of frames, img_00001.jpg and so on. A folder that
+can be read in several ways, or in none, is refused. Published annotations name
+videos that have gone since: ``vswin data check NAME --write-lists FOLDER``
+writes lists of those that are there and whole.
 """
 
 from __future__ import annotations
