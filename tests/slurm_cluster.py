@@ -53,11 +53,11 @@ def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a job, as the accounting remembers it; ``end`` is None while it runs."""
+    """One attempt at a job, as the accounting remembers it; it forgets some times of requeued jobs: None."""
 
     state: str
     nodes: str
-    start: datetime
+    start: datetime | None
     end: datetime | None
 
 
@@ -77,16 +77,15 @@ class SlurmCluster:
         return self.call("sbatch", *always, *options, f"--wrap={script}").strip()
 
     def attempts(self, job: str) -> list[Attempt]:
-        """Every start of ``job``, oldest first: a requeued job has several."""
+        """Every attempt at ``job``, oldest first; the last may be pending."""
         fields = "--format=State,NodeList,Start,End"
         rows = self.call("sacct", "-nPX", "--duplicates", fields, f"--jobs={job}").splitlines()
         attempts = []
         for row in rows:
-            state, nodes, start, end = row.split("|")
-            if start not in ("Unknown", "None"):
-                ended = None if end == "Unknown" else datetime.fromisoformat(end)
-                attempts.append(Attempt(state.split()[0], nodes, datetime.fromisoformat(start), ended))
-        return sorted(attempts, key=lambda attempt: attempt.start)
+            state, nodes, *times = row.split("|")
+            start, end = (None if time in ("None", "Unknown") else datetime.fromisoformat(time) for time in times)
+            attempts.append(Attempt(state.split()[0], nodes, start, end))
+        return sorted(attempts, key=lambda attempt: attempt.end or datetime.max)
 
     def steps(self, job: str) -> dict[str, str]:
         """State of each step of ``job``: what ``srun`` started is ``0``, the script is ``batch``."""
