@@ -4,12 +4,13 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help demo test lint check-format types imports pytest slow constraints clean
+.PHONY: help demo test lint check-format types imports pytest slow constraints bench-data clean
 
 help:
 	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
 	@echo "make test   format, lint, types, import contracts, tests"
 	@echo "make slow   the tests that take minutes"
+	@echo "make bench-data  clips per second and core, beside decoding alone"
 	@echo "make clean  remove the demo and the caches; the environment stays"
 
 # ------------------------------------------------------------------------------------------------- environment
@@ -77,6 +78,10 @@ slow: .venv/.test
 constraints: .venv/.test
 	@{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+# -------------------------------------------------------------------------------------------------- benchmarks
+bench-data: .venv/.core
+	@$(BIN)/python -m vswin.bench.data
 
 clean:
 	rm -rf demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -123,6 +123,13 @@ def short_side_size(height: int, width: int, *, short_side: int) -> tuple[int, i
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
+def random_short_side(bounds: tuple[int, int], *, generator: np.random.Generator) -> int:
+    """A shorter side in pixels, drawn uniformly between ``bounds`` and rounded, as TimeSformer's scale jitter is
+    (facebookresearch/TimeSformer @a5ef29a7).
+    """
+    return round(generator.uniform(*bounds))
+
+
 def centre_crop(height: int, width: int, *, crop: int) -> Box:
     """The square of side ``crop`` in the middle of a frame; ValueError where the frame is smaller."""
     _require_fits(height, width, crop=crop)
@@ -176,6 +183,14 @@ def random_resized_crop(
             top = int(generator.integers(height - box_height, endpoint=True))
             return Box(left, top, box_width, box_height)
     return centre_crop(height, width, crop=min(height, width))
+
+
+def random_crop(height: int, width: int, *, crop: int, generator: np.random.Generator) -> Box:
+    """A square of side ``crop`` at a random place; ValueError where the frame is smaller."""
+    _require_fits(height, width, crop=crop)
+    left = int(generator.integers(width - crop, endpoint=True))
+    top = int(generator.integers(height - crop, endpoint=True))
+    return Box(left, top, crop, crop)
 
 
 # ---------------------------------------------------------------------- checks

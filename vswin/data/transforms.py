@@ -7,10 +7,13 @@ Source: the released configs @db018fb8 (section 4.1 of the paper).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from vswin.config import Antialias
 
@@ -62,14 +65,36 @@ def flip_randomly(clip: Tensor, *, probability: float, generator: np.random.Gene
 
 def normalise(clips: Tensor) -> Tensor:
     """uint8 [..., T, C, H, W] with values 0 to 255 to float32 [..., C, T, H, W] of the published mean and deviation."""
-    mean = torch.tensor(MEAN, device=clips.device).view(3, 1, 1, 1)
-    std = torch.tensor(STD, device=clips.device).view(3, 1, 1, 1)
+    mean, std = (_per_channel(values, device=clips.device) for values in (MEAN, STD))
     return clips.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
+
+
+def _per_channel(values: tuple[float, ...], *, device: torch.device) -> Tensor:
+    # Filled on the device: a copy of a list of numbers would wait for everything queued there.
+    return torch.cat([torch.full((1, 1, 1, 1), value, device=device) for value in values])
+
+
+def stack(clips: Sequence[Tensor]) -> Tensor:
+    """Tensors [..., C, H, W] of one size along a new first axis, the colours of a pixel together in memory.
+
+    Decoded and resized frames lie so; to lay them out otherwise costs as much as to resize them.
+    """
+    return default_collate([clip.movedim(-3, -1) for clip in clips]).movedim(-1, -3)
 
 
 def model_input(batch: TrainBatch, *, device: torch.device) -> Tensor:
     """The clips of ``batch`` on ``device``, normalised and erased: float32 [B, C, T, H, W], what models take."""
     clips = normalise(batch.clips.to(device, non_blocking=True))
-    for clip, (left, top, width, height) in zip(clips, batch.erased.tolist(), strict=True):
-        clip[..., top : top + height, left : left + width] = 0
+    # Asked on the CPU, where loaders leave the boxes: the device is not waited for.
+    if batch.erased[:, 2:].any():
+        clips.masked_fill_(_inside(batch.erased.to(device, non_blocking=True), clips), 0)
     return clips
+
+
+def _inside(boxes: Tensor, clips: Tensor) -> Tensor:
+    """Which pixels of ``clips`` [B, C, T, H, W] lie in their box of ``boxes`` [B, 4]: bool [B, 1, 1, H, W]."""
+    left, top, width, height = boxes.view(-1, 4, 1, 1).unbind(dim=1)
+    rows = torch.arange(clips.shape[-2], device=clips.device).view(1, -1, 1)
+    columns = torch.arange(clips.shape[-1], device=clips.device)
+    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+    return inside[:, None, None]
