@@ -240,9 +240,10 @@ def _draw() -> list[float]:
 # ------------------------------------------------------------------------------------------------- who starts them
 def test_alone_without_a_launcher() -> None:
     assert World.from_environment({}) == World(rank=0, size=1, local_rank=0)
-    # inside an allocation, but not started by srun
-    assert World.from_environment({"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"}) == World()
-    assert World.from_environment({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}) == World()
+    # a batch script of eight tasks that has not called srun; a task of srun on its own
+    script = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "1"}
+    assert World.from_environment(script) == World()
+    assert World.from_environment({**script, "SLURM_STEP_NUM_TASKS": "1"}) == World()
 
 
 def test_torchrun_goes_before_slurm() -> None:
@@ -254,8 +255,10 @@ SLURM = {
     "SLURM_PROCID": "5",
     "SLURM_NTASKS": "16",
     "SLURM_LOCALID": "1",
-    "SLURM_JOB_NODELIST": "gpu[07-09,12]",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NODELIST": "gpu[07-09,12]",
     "SLURM_JOB_ID": "4711",
+    "SLURM_STEP_ID": "2",
 }
 
 
@@ -264,12 +267,12 @@ def test_slurm_tasks_meet_at_the_first_machine(tmp_path: Path, monkeypatch: pyte
     # the real scontrol; it wants a configuration and asks no server to expand names
     (tmp_path / "slurm.conf").write_text("ClusterName=test\nSlurmctldHost=localhost\n")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    world = World.from_environment(SLURM)
-    assert world == World(rank=5, size=16, local_rank=1, meeting_place="tcp://gpu07:14711")
-    # of a step on part of the machines, the step's
-    step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NODELIST": "gpu[08-09]", "SLURM_STEP_ID": "2"}
-    world = World.from_environment({**SLURM, **step})
-    assert world == World(rank=5, size=8, local_rank=1, meeting_place="tcp://gpu08:14713")
+    # the tasks of the step, not of the whole job
+    expected = World(rank=5, size=8, local_rank=1, meeting_place="tcp://gpu07:14713")
+    assert World.from_environment(SLURM) == expected
+    # where only Slurm knows the machine's name, there may be an address
+    named = World.from_environment({**SLURM, "SLURM_LAUNCH_NODE_IPADDR": "192.0.2.7"})
+    assert named == replace(expected, meeting_place="tcp://192.0.2.7:14713")
 
 
 def test_without_scontrol_the_first_machine_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -293,8 +296,9 @@ def test_slurm_tasks_train_together(tmp_path: Path, alone: dict[str, Any]) -> No
             leaving=tmp_path / f"{rank}.json",
             SLURM_PROCID=str(rank),
             SLURM_LOCALID=str(rank),
-            SLURM_NTASKS="2",
+            SLURM_STEP_NUM_TASKS="2",
             SLURM_JOB_ID=number,
+            SLURM_STEP_ID="0",
             MASTER_ADDR="127.0.0.1",
         )
         for rank in range(2)
@@ -315,4 +319,4 @@ def test_torchrun_starts_them(tmp_path: Path, alone: dict[str, Any]) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     answer = attempt(folder / "checkpoints")
-    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(answer))
+    (folder / f"{World.from_environment().rank}.json").write_text(json.dumps(answer))

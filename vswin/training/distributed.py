@@ -6,6 +6,7 @@ Each process (rank) has a copy of the model and its own share of every batch; gr
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
@@ -53,8 +54,9 @@ class World:
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Self:
         """The world that torchrun or Slurm's srun started this process in, else a world of one.
 
-        torchrun's RANK, WORLD_SIZE and LOCAL_RANK go before srun's. Where srun started several tasks, the first
-        machine of the step is asked for through scontrol, and the port follows from the job's number.
+        torchrun's RANK, WORLD_SIZE and LOCAL_RANK go before srun's. Where srun started several tasks they meet at
+        MASTER_ADDR, if that is set, or at the first machine of the step, and at a port that follows from the job's
+        number. A batch script is told of its tasks, too, but it is one process until it calls srun.
         """
         if "RANK" in variables and "WORLD_SIZE" in variables:
             return cls(
@@ -62,8 +64,8 @@ class World:
                 size=int(variables["WORLD_SIZE"]),
                 local_rank=int(variables.get("LOCAL_RANK", 0)),
             )
-        size = int(variables.get("SLURM_STEP_NUM_TASKS", variables.get("SLURM_NTASKS", 1)))
-        if "SLURM_PROCID" in variables and size > 1:
+        size = int(variables.get("SLURM_STEP_NUM_TASKS", 1))
+        if size > 1:
             return cls(
                 rank=int(variables["SLURM_PROCID"]),
                 size=size,
@@ -191,9 +193,13 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
 
 
 def _slurm_meeting_place(variables: Mapping[str, str]) -> str:
-    nodes = variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_JOB_NODELIST", ""))
-    host = variables.get("MASTER_ADDR") or _first_host(nodes)
-    number = int(variables["SLURM_JOB_ID"]) + int(variables.get("SLURM_STEP_ID", 0))
+    host = variables.get("MASTER_ADDR") or _first_host(variables["SLURM_STEP_NODELIST"])
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        # a name that only Slurm knows: where srun was called, which is the first machine under sbatch
+        host = variables.get("SLURM_LAUNCH_NODE_IPADDR", host)
+    number = int(variables["SLURM_JOB_ID"]) + int(variables["SLURM_STEP_ID"])
     port = variables.get("MASTER_PORT") or _FIRST_PORT + number % _PORTS
     return f"tcp://{host}:{port}"
 

@@ -137,12 +137,11 @@ def train(
         sums = torch.zeros(3, dtype=torch.float64, device=device)
         with shortage_explained(micro_batch=at_once, rank_batch=rank_batch, effective_batch=effective_batch):
             for index, part in enumerate(_cut(batch, at_once)):
-                torch.manual_seed(step_seed(seed, step, rank=world.rank, micro_batch=index))
                 clips, labels = model_input(part, device=device), part.labels.to(device, non_blocking=True)
                 if step == first and index == 0:
                     with autocast(config.precision, device):
                         rehearse(network, clips)
-                    torch.manual_seed(step_seed(seed, step, rank=world.rank))
+                torch.manual_seed(step_seed(seed, step, rank=world.rank, micro_batch=index))
                 with exchanging(network, exchange=(index + 1) * at_once >= rank_batch):
                     with autocast(config.precision, device):
                         logits = network(clips)
