@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from fractions import Fraction
@@ -20,6 +21,7 @@ from command_line import Vswin, vswin_command
 from vswin.data.annotations import DataError, Split, VideoList
 from vswin.data.drifting_digit import VideoStyle
 from vswin.data.moving_digits import Task, generate
+from vswin.data.orientation import Orientation
 from vswin.data.prepare import Prepared, prepare
 from vswin.data.reencode import reencode
 from vswin.data.video import probe, read_frames
@@ -219,6 +221,23 @@ def test_frames_keep_their_number_and_times_and_pictures(tmp_path: Path) -> None
     )
     # A frame more or less would differ by 5 levels, limited range taken for full by 16.
     assert np.abs(small.astype(float) - after).mean() < 1.5
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (0, 1, 1, 0)])
+def test_phone_videos_are_written_upright(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    a, b, c, d = (number << 16 for number in matrix)
+    film(tmp_path / "a.mp4", [0, 40, 80], width=96, height=64)
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    # The display matrix of the first track (ISO/IEC 14496-12, 8.3.2) stands 44 bytes behind the name of its box.
+    place = content.index(b"tkhd") + 44
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(content)
+    reencode(tmp_path / "a.mp4", tmp_path / "b.mp4", short_side=64)
+    before, after = (read_frames(tmp_path / name, range(3)) for name in ("a.mp4", "b.mp4"))
+    assert after.shape == before.shape == ((3, 96, 64, 3) if matrix[0] == 0 else (3, 64, 96, 3))
+    assert np.abs(before.astype(float) - after).mean() < 1.5
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert all(Orientation.of(frame) == Orientation() for frame in container.decode(video=0))
 
 
 def test_the_same_video_gives_the_same_bytes(tmp_path: Path) -> None:
