@@ -119,6 +119,41 @@ def test_view_boxes_lie_inside(height: int, width: int, num_crops: int, data: st
         assert 0 <= box.top <= height - crop
 
 
+@given(crop=st.integers(1, 300), free=st.integers(0, 301), wide=st.booleans())
+def test_three_crops_of_any_size_start_one_step_apart(crop: int, free: int, wide: bool) -> None:
+    """ThreeCrop of the published pipeline: the step is half the free space, rounded down."""
+    height, width = (crop, crop + free) if wide else (crop + free, crop)
+    boxes = clips.view_boxes(height, width, crop=crop, num_crops=3)
+    along, across = ("left", "top") if wide else ("top", "left")
+    step = free // 2
+    assert [getattr(box, along) for box in boxes] == [0, 2 * step, step]
+    assert [getattr(box, across) for box in boxes] == [0, 0, 0]
+
+
+@given(height=st.integers(1, 1200), width=st.integers(1, 1200), crop=st.integers(1, 256))
+def test_every_crop_fits_once_the_short_side_is_resized_to_it(height: int, width: int, crop: int) -> None:
+    resized = clips.short_side_size(height, width, short_side=crop)
+    assert min(resized) == crop
+    assert (resized[0] >= resized[1]) == (height >= width) or resized[0] == resized[1]
+    for num_crops in (1, 3, 5):
+        assert len(clips.view_boxes(*resized, crop=crop, num_crops=num_crops)) == num_crops
+
+
+@given(height=SIDES, width=SIDES, data=st.data())
+def test_random_crops_lie_inside(height: int, width: int, data: st.DataObject) -> None:
+    crop = data.draw(st.integers(1, min(height, width)))
+    box = clips.random_crop(height, width, crop=crop, generator=np.random.default_rng(crop))
+    assert box[2:] == (crop, crop)
+    assert 0 <= box.left <= width - crop
+    assert 0 <= box.top <= height - crop
+
+
+def test_random_crops_reach_every_place() -> None:
+    generator = np.random.default_rng(0)
+    places = {clips.random_crop(6, 7, crop=5, generator=generator)[:2] for _ in range(300)}
+    assert places == {(left, top) for left in range(3) for top in range(2)}
+
+
 def test_a_crop_larger_than_the_frame_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a crop of at most 200.*320x200.*got 224.*resize"):
         clips.view_boxes(200, 320, crop=224, num_crops=3)
