@@ -140,11 +140,20 @@ def _train_and_test(
         torch.set_num_threads(1)
     make_deterministic(device)
 
+    def warn(message: str) -> None:
+        print(f"warning: {message}", flush=True)
+
     # ------------------------------------------------------------------- what
     model = _initial_model(recipe, seed=run.seed, runtime=runtime)
     videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
     bench = TestBench(
-        scale=run.scale, recipe=recipe, videos=videos[Split.VAL], device=device, world=world, runtime=runtime
+        scale=run.scale,
+        recipe=recipe,
+        videos=videos[Split.VAL],
+        device=device,
+        world=world,
+        runtime=runtime,
+        warn=warn,
     )
     clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=bench.keep_decoded)
     batches = TrainBatches(
@@ -189,7 +198,13 @@ def _train_and_test(
         # --------------------------------------------------------------- train
         outcome = train(
             model,
-            lambda step: train_loader(clips, batches=batches.starting_at(step), workers=runtime.workers),
+            lambda step: train_loader(
+                clips,
+                batches=batches.starting_at(step),
+                workers=runtime.workers,
+                limit=runtime.broken_videos,
+                warn=warn,
+            ),
             config=recipe.optim,
             steps_per_epoch=batches.steps_per_epoch,
             seed=run.seed,
@@ -200,7 +215,7 @@ def _train_and_test(
             classes=videos[Split.TRAIN].classes,
             describe=lambda rows: ", ".join(videos[Split.TRAIN].names[row] for row in rows.tolist()),
             log=log,
-            warn=lambda message: print(f"warning: {message}", flush=True),
+            warn=warn,
             before_save=before_save,
             should_stop=lambda: stop.requested,
             checkpoint_seconds=60 * runtime.checkpoint_minutes,

@@ -60,7 +60,15 @@ def evaluate_published(
     model = build(recipe.model)
     loaded = load_checkpoint(model, checkpoint)
     model.to(device)
-    bench = TestBench(scale=scale, recipe=recipe, videos=videos, device=device, world=world, runtime=runtime)
+    bench = TestBench(
+        scale=scale,
+        recipe=recipe,
+        videos=videos,
+        device=device,
+        world=world,
+        runtime=runtime,
+        warn=lambda message: report(f"warning: {message}"),
+    )
     if world.is_first:
         report(str(loaded))
         report(f"testing {len(videos)} videos, {recipe.protocol.views} views each, on {bench.machine()['device']}")

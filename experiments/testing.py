@@ -36,7 +36,10 @@ _SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class TestBench:
-    """Where models of ``recipe`` are tested: on these ``videos``, by this process of ``world``."""
+    """Where models of ``recipe`` are tested: on these ``videos``, by this process of ``world``.
+
+    ``warn`` is told of every broken video.
+    """
 
     __test__ = False  # pytest would take it for a test by its name
 
@@ -46,6 +49,7 @@ class TestBench:
     device: torch.device
     world: World
     runtime: Runtime
+    warn: Callable[[str], None]
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Top-1 and top-5 of one clip's centre crop, as during the published training; empty but in the first process.
@@ -102,6 +106,7 @@ class TestBench:
             videos=todo,
             batch_size=max(1, self.runtime.views_at_once // (protocol.clips * protocol.crops)),
             workers=self.runtime.workers,
+            warn=self.warn,
         )
         saved_at = time.monotonic()
         try:
@@ -201,7 +206,6 @@ def leave_record(
     broken = [bench.videos.names[video] for video in predictions.videos[predictions.broken]]
     if broken:
         write_text(result.with_suffix(".broken.txt"), "".join(f"{name}\n" for name in broken))
-        print(f"warning: {len(broken)} of {record.videos} test videos are broken and count as wrong:", *broken[:10])
     write_bytes(result.with_suffix(".npz"), _pack([predictions]))
     write_text(result, dump(record))
     shutil.rmtree(partial, ignore_errors=True)
