@@ -4,12 +4,14 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help demo test lint check-format types imports pytest slow constraints bench-data clean
+.PHONY: help demo test lint check-format types imports pytest slow constraints bench bench-gpu bench-data clean
 
 help:
 	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
 	@echo "make test   format, lint, types, import contracts, tests"
 	@echo "make slow   the tests that take minutes"
+	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
+	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
 	@echo "make clean  remove the demo and the caches; the environment stays"
 
@@ -80,6 +82,13 @@ constraints: .venv/.test
 	@mv constraints.new constraints.txt
 
 # -------------------------------------------------------------------------------------------------- benchmarks
+bench: .venv/.core
+	@$(BIN)/python -m vswin.bench.model
+
+# No environment is made: a GPU machine brings its own torch.
+bench-gpu:
+	@PYTHONPATH=. $(PYTHON) -m vswin.bench.model --device cuda
+
 bench-data: .venv/.core
 	@$(BIN)/python -m vswin.bench.data
 

@@ -15,8 +15,8 @@ from .windows import bias_rows, relative_position_index
 # Most samples that the memory-efficient CUDA kernel takes at once: they are an axis of its grid.
 LARGEST_BATCH = 65_535
 
-# Tokens of a window from which on separate boxes take less time than masked windows.
-SMALLEST_BOXED = 64
+# Scores of a batch from which on separate boxes take less time than masked windows.
+SMALLEST_BOXED = 2**21
 
 
 def fused_attention(
@@ -203,7 +203,7 @@ class WindowAttention(SelfAttention):
         return (
             self.form is Form.FAST
             and x.device.type == "cpu"
-            and window.volume >= SMALLEST_BOXED
+            and x.shape[:-1].numel() * window.volume * self.num_heads >= SMALLEST_BOXED
             and (self.clamped_bias is ClampedBias.EXACT or window[1:] == self.window[1:])
             and not (self.training and self.attn_drop)
             and not torch.compiler.is_compiling()

@@ -113,9 +113,10 @@ class SwinBlock(nn.Module):
 
     def _attend(self, x: Tensor, window: Extent, shift: Extent, mask: Tensor | None) -> Tensor:
         grid = grid_of(x)
+        boxed = self.attn.boxed(x, window)
         # Padding comes after the norm: padded tokens are zeros, not the norm's bias, and take part as keys.
         x = pad_grid(self.norm1(x), multiple=window)
-        if self.attn.boxed(x, window):
+        if boxed:
             x = self.attn.attend_displaced(x, window, shift)
         else:
             windows = cut_windows(shift_grid(x, shift), window)
