@@ -23,9 +23,9 @@ from . import display, folders
 from .registry import UnknownNameError
 
 if TYPE_CHECKING:
-    from vswin.data.check import Report
-    from vswin.data.prepare import Prepared
-    from vswin.data.rows import Listing, Split
+    from vswin.data.formats.rows import Listing, Split
+    from vswin.data.upkeep.check import Report
+    from vswin.data.upkeep.prepare import Prepared
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 
@@ -43,7 +43,7 @@ SplitOption = Annotated[str | None, typer.Option(metavar="train|val", help="Only
 @data_app.command("layout")
 def data_layout() -> None:
     """How a data set may lie under the data folder, and which ones are there."""
-    from vswin.data import layout
+    from vswin.data.formats import layout
 
     console.print((layout.__doc__ or "").replace("**", "").replace("``", ""), markup=False, soft_wrap=True)
     there = layout.data_sets(folders.data())
@@ -70,8 +70,8 @@ def data_check(
 
     What a data set may look like: vswin data layout.
     """
-    from vswin.data.check import check
-    from vswin.data.check_lists import write_good
+    from vswin.data.upkeep.check import check
+    from vswin.data.upkeep.check_lists import write_good
 
     if as_json:
         console.stderr = True
@@ -121,7 +121,7 @@ def data_prepare(
     if there are any.
     """
     from vswin.data.annotations import VideoList
-    from vswin.data.prepare import prepare
+    from vswin.data.upkeep.prepare import prepare
 
     if as_json:
         console.stderr = True
@@ -211,8 +211,8 @@ def data_generate(
 
 def _listings(dataset: str, split: str | None) -> dict[Split, Listing]:
     """Both splits of a data set, or the one asked for, as they are read."""
-    from vswin.data.layout import Layout, data_sets
-    from vswin.data.rows import Split
+    from vswin.data.formats.layout import Layout, data_sets
+    from vswin.data.formats.rows import Split
 
     if split is not None and split not in list(Split):
         _fail(f"expected --split train or val, got {split!r}", code=2)

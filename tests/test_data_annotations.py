@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vswin.data import list_file
 from vswin.data.annotations import DataError, Split, VideoList
+from vswin.data.formats import list_file
 
 
 def written(folder: Path, text: str | bytes) -> Path:

@@ -17,10 +17,10 @@ from command_line import Vswin, vswin_command
 from numpy.typing import NDArray
 
 from vswin.data.annotations import DataError, Split, VideoList
-from vswin.data.check import Kind, Report, check
-from vswin.data.check_lists import write_good
 from vswin.data.encoding import write_video
-from vswin.data.layout import Layout
+from vswin.data.formats.layout import Layout
+from vswin.data.upkeep.check import Kind, Report, check
+from vswin.data.upkeep.check_lists import write_good
 
 
 def video(path: Path, *, seed: int, frames: int = 12) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vswin.data.annotations import DataError, Format, Split, VideoList
-from vswin.data.layout import Layout, data_sets
+from vswin.data.formats.layout import Layout, data_sets
 
 
 def put(folder: Path, **files: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vswin.data.parallel import Lost, outcomes
+from vswin.data.upkeep.parallel import Lost, outcomes
 
 
 def square(number: int) -> int:

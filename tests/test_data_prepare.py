@@ -19,11 +19,11 @@ import pytest
 from command_line import Vswin, vswin_command
 
 from vswin.data.annotations import DataError, Split, VideoList
+from vswin.data.decoding.orientation import Orientation
 from vswin.data.drifting_digit import VideoStyle
 from vswin.data.moving_digits import Task, generate
-from vswin.data.orientation import Orientation
-from vswin.data.prepare import Prepared, prepare
-from vswin.data.reencode import reencode
+from vswin.data.upkeep.prepare import Prepared, prepare
+from vswin.data.upkeep.reencode import reencode
 from vswin.data.video import probe, read_frames
 
 

@@ -24,10 +24,10 @@ from video_files import (
     number_of,
 )
 
-from vswin.data import video_file
+from vswin.data.decoding import video_file
+from vswin.data.decoding.video_source import MAX_PIXELS
 from vswin.data.encoding import write_video
 from vswin.data.video import Decoder, VideoError, open_video, probe, read_frames
-from vswin.data.video_source import MAX_PIXELS
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_two_open_videos_do_not_disturb_each_other(with_b_frames: Path, tmp_path
 
 
 def test_a_decoder_that_is_not_installed_is_named(with_b_frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "vswin.data.torchcodec_file", raising=False)
+    monkeypatch.delitem(sys.modules, "vswin.data.decoding.torchcodec_file", raising=False)
     for name in ("torchcodec", "torchcodec.decoders"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"expected torchcodec and FFmpeg .* or use the decoder pyav"):

@@ -22,7 +22,6 @@ from experiments.runs import (
     write_text,
 )
 
-
 PROTOCOL = "abcdef"
 
 

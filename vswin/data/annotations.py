@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 from unicodedata import normalize
 
-from . import list_file
-from .layout import Layout
-from .placed import count_images
-from .rows import DataError, Format, Listing, Split, where_to_put
+from .formats import list_file
+from .formats.layout import Layout
+from .formats.placed import count_images
+from .formats.rows import DataError, Format, Listing, Split, where_to_put
 
 __all__ = ["DataError", "Format", "Split", "VideoList"]
 

@@ -13,10 +13,10 @@ from torch import Tensor
 class TrainBatch(NamedTuple):
     """One clip per video. ``model_input`` of ``transforms`` makes it what a model takes.
 
-    ``clips``: uint8 [B, T, C, H, W], the colours of a pixel together in memory. ``labels``: int64 [B]. ``erased``: int64 [B, 4], the box (left, top, width,
-    height) that random erasing sets to zero on every frame after normalisation; a width of 0 erases nothing.
-    ``videos``: int64 [B], which rows of the list the clips are of. ``replaced``: int64 [B], how many broken videos
-    were drawn before that one.
+    ``clips``: uint8 [B, T, C, H, W], the colours of a pixel together in memory. ``labels``: int64 [B]. ``erased``:
+    int64 [B, 4], the box (left, top, width, height) that random erasing sets to zero on every frame after
+    normalisation; a width of 0 erases nothing. ``videos``: int64 [B], which rows of the list the clips are of.
+    ``replaced``: int64 [B], how many broken videos were drawn before that one.
     """
 
     clips: Tensor

@@ -21,7 +21,7 @@ from .annotations import DataError, Split, VideoList
 from .drifting_digit import CLASSES, Floats, VideoStyle, render
 from .encoding import write_video
 from .exclusive import only_one
-from .parallel import Lost, outcomes
+from .upkeep.parallel import Lost, outcomes
 
 # Part of every manifest: raise it when the same parameters give other videos, and old data sets are made again.
 GENERATOR_VERSION = 1

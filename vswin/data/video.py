@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .frame_folder import FrameFolder
-from .video_file import VideoFile
-from .video_source import Video, VideoError, VideoInfo
+from .decoding.frame_folder import FrameFolder
+from .decoding.video_file import VideoFile
+from .decoding.video_source import Video, VideoError, VideoInfo
 
 __all__ = ["Decoder", "Video", "VideoError", "VideoInfo", "open_video", "probe", "read_frames"]
 
@@ -70,7 +70,7 @@ def read_frames(
 
 def _torchcodec_file(path: Path) -> Video:
     try:
-        from .torchcodec_file import TorchcodecFile
+        from .decoding.torchcodec_file import TorchcodecFile
     except (ImportError, RuntimeError) as error:  # torchcodec raises the latter where it finds no FFmpeg
         raise ImportError(
             "decoder torchcodec: expected torchcodec and FFmpeg 4 to 8 on this machine, got "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import list_file
+from ..formats import list_file
 from .check import Report
 
 

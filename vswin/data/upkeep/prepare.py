@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
-from . import list_file
-from .annotations import VideoList
-from .exclusive import only_one
+from ..annotations import VideoList
+from ..exclusive import only_one
+from ..formats import list_file
+from ..formats.rows import DataError, Split
+from ..video import VideoError, probe
 from .parallel import Lost, outcomes
 from .reencode import ENCODER, reencode
-from .rows import DataError, Split
-from .video import VideoError, probe
 
 # Part of every manifest: raise it when the same parameters give other videos.
 _VERSION = 1

@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from .annotations import VideoList
+from ..annotations import VideoList
+from ..formats.rows import Listing, Split
 from .inspect_video import Defect, Flaw, Inspected, digest, inspect
 from .parallel import Lost, outcomes
-from .rows import Listing, Split
 
 # Frames of a clip of the paper: 32, two apart. Shorter videos are looped.
 MIN_FRAMES = 64

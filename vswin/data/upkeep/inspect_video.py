@@ -11,8 +11,8 @@ from typing import NamedTuple
 import av
 from av.video.stream import VideoStream
 
-from .placed import images
-from .video import VideoError, open_video
+from ..formats.placed import images
+from ..video import VideoError, open_video
 
 # Of what the header of a container without an index says, much has to be missing before it means anything.
 _CLEARLY_LESS = 0.9

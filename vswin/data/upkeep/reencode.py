@@ -21,9 +21,9 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from .orientation import Orientation
-from .rows import DataError
-from .video_source import VideoError, check_file
+from ..decoding.orientation import Orientation
+from ..decoding.video_source import VideoError, check_file
+from ..formats.rows import DataError
 
 # One thread and no decision that depends on the processor: the same file everywhere, for one version of the encoder.
 ENCODER = {
