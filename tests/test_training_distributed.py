@@ -237,6 +237,21 @@ def _draw() -> list[float]:
     return drawn[1:]
 
 
+def test_one_job_trains_several_runs_in_turn(tmp_path: Path) -> None:
+    """The ranks meet again and again at the same place, some of them before others have left it."""
+    ended(ranks(_meet_often, size=3, folder=tmp_path))
+    assert [answer.get("value", answer) for answer in left(tmp_path)] == [[3, 6, 9, 12, 15]] * 3
+
+
+def _meet_often() -> list[int]:
+    world = World.from_environment()
+    totals = []
+    for number in range(1, 6):
+        with process_group(world, device=CPU, patience=timedelta(seconds=20)):
+            totals.append(int(world.total(torch.tensor(number)).item()))
+    return totals
+
+
 # ------------------------------------------------------------------------------------------------- who starts them
 def test_alone_without_a_launcher() -> None:
     assert World.from_environment({}) == World(rank=0, size=1, local_rank=0)

@@ -13,17 +13,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Self, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 # Ports for Slurm jobs to meet at: below the range that Linux hands out to programs (from 32768).
 _FIRST_PORT, _PORTS = 10_000, 20_000
 # How long a rank waits for another; rank 0 writes checkpoints while the others wait.
 _PATIENCE = timedelta(minutes=15)
+_MEETINGS = count()
 
 
 T = TypeVar("T")
@@ -165,9 +170,11 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
     if on_gpu:
         torch.cuda.set_device(device)
     try:
+        # a number of its own for every meeting: what an earlier one left at the place must not be taken for this one's
+        store = PrefixStore(f"meeting {next(_MEETINGS)}", _place(world, patience))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            init_method=world.meeting_place,
+            store=store,
             rank=world.rank,
             world_size=world.size,
             timeout=patience,
@@ -190,6 +197,13 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
             ) from error
         raise
     dist.destroy_process_group()
+
+
+@cache
+def _place(world: World, patience: timedelta) -> Store:
+    """What rank 0 keeps for all until it ends: a job trains several runs, and ranks leave one at different times."""
+    store, _, _ = next(rendezvous(world.meeting_place, world.rank, world.size, timeout=patience))
+    return store
 
 
 def _slurm_meeting_place(variables: Mapping[str, str]) -> str:
