@@ -93,8 +93,6 @@ def run(
 
     Under torchrun or srun its processes share out every batch.
     """
-    from vswin.training.distributed import World
-
     from .job import run_one
     from .progress import RunProgress, describe
     from .record import load
@@ -102,10 +100,10 @@ def run(
 
     experiment = find_experiment(scale, find_variant(variant))
     runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
-    if not World.from_environment().is_first:
+    [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
+    if step.action is not Action.DONE and not _is_first_process():
         run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
         return
-    [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
     if step.action in (Action.RUNNING, Action.PENDING):
         _fail(f"{describe(step)} is {step.action}: {step.why}")
     if step.action.needs_work:
@@ -336,6 +334,13 @@ def _show_plan(steps: list[Step], *, title: str, as_json: bool) -> None:
         display.print_json([display.step_json(step) for step in steps])
     else:
         display.show_plan(console, steps, title=title)
+
+
+def _is_first_process() -> bool:
+    """Whether this is the process that speaks for all that torchrun or srun started."""
+    from vswin.training.distributed import World
+
+    return World.from_environment().is_first
 
 
 def _check_ready(steps: list[Step]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -195,9 +196,11 @@ class RunDirectory:
         return max((entry.step for entry, _ in journal.read(self.journal)), default=0)
 
     def last_error(self) -> str:
-        """The exception of the last failed attempt in one line, empty if none."""
+        """The exception of the last failed attempt with its whole message in one line, empty if none."""
         lines = self.error.read_text().strip().splitlines() if self.error.exists() else []
-        return lines[-1] if lines else ""
+        # frames are indented, and a message may have several lines
+        begins = [number for number, line in enumerate(lines) if re.match(r"([\w<>]+\.)*[A-Z]\w*(: |$)", line)]
+        return " ".join(line.strip() for line in lines[begins[-1] :]) if begins else ""
 
     def submitted(self, pid: int) -> None:
         """Note the process that will work on this run."""

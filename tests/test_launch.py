@@ -280,7 +280,10 @@ def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
     first = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
     run = run_of(VARIANT)
     wait_until(lambda: state(run) is State.RUNNING)
+    # so that it is still at it when the second one comes
+    first.send_signal(signal.SIGSTOP)
     assert "a process is working on it" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
+    first.send_signal(signal.SIGCONT)
     assert first.wait() == 0
     assert [step for step, _ in computed(run)] == list(range(1, record_of(run).provenance.steps + 2))
 

@@ -102,6 +102,14 @@ def test_the_newest_attempt_owns_the_run(run: RunDirectory) -> None:
         first.check()
 
 
+def test_the_last_error_is_the_whole_message(run: RunDirectory) -> None:
+    first = "Traceback ...\n  File x\nKeyError: 1\n\nDuring handling ...\n"
+    write_text(run.error, f"{first}Traceback ...\n  File y\nvswin.BrokenError: two of them:\n  a.mp4\nrun: check\n")
+    assert run.last_error() == "vswin.BrokenError: two of them: a.mp4 run: check"
+    write_text(run.error, "Traceback ...\nKeyboardInterrupt\n")
+    assert run.last_error() == "KeyboardInterrupt"
+
+
 def test_a_new_attempt_clears_the_error(run: RunDirectory) -> None:
     Ownership(run)
     write_text(run.error, "ValueError: no")
