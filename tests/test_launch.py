@@ -207,11 +207,11 @@ def test_failed_run_says_why_and_is_tried_again(
     whole = victim.read_bytes()
     victim.write_bytes(b"not a video")
     answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
-    assert f"{victim}" in answer.stdout.replace("\n", "")
+    assert "TooManyBrokenError" in answer.stdout
     assert "0 finished, 2 did not" in answer.stdout
     [first, *_] = json.loads(vswin("status", "baselines", "--scale", "tiny", "--json").stdout)
     assert first["action"] == "RETRY"
-    assert victim.name in first["error"]
+    assert f"the first: {victim}: cannot be decoded" in first["error"]
     victim.write_bytes(whole)
     vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
     assert state(run_of("baselines/joint")) is State.DONE
