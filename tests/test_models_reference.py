@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toy_models import TOYS, Toy
 
 from vswin.config import ClampedBias, Extent
-from vswin.models import attention, box_attention
+from vswin.models import attention, blocks, box_attention, chunked_mlp, create_model
 from vswin.models.attention import WindowAttention
 from vswin.models.box_attention import _bias_of_boxes
 from vswin.models.boxes import displaced_windows, pieces
@@ -34,11 +34,19 @@ def swin(request: pytest.FixtureRequest) -> Toy:
     return TOYS[request.param]
 
 
-@pytest.fixture(params=[2**21, 700, 1], ids=["one_piece", "pieces", "one_box_and_head"])
-def boxed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Toys attend in boxes, as the real models do, and in pieces of any size."""
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toys attend in boxes and chunk their MLPs, as the real models do."""
     monkeypatch.setattr(attention, "SMALLEST_BOXED", 1)
-    monkeypatch.setattr(box_attention, "LARGEST_PIECE", request.param)
+    monkeypatch.setattr(blocks, "SMALLEST_CHUNKED", 1)
+
+
+@pytest.fixture(params=[(2**21, 2**20), (700, 2**12), (1, 2**12)], ids=["one_piece", "pieces", "one_box_and_head"])
+def boxed(request: pytest.FixtureRequest, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in pieces of any size."""
+    largest_piece, largest_chunk = request.param
+    monkeypatch.setattr(box_attention, "LARGEST_PIECE", largest_piece)
+    monkeypatch.setattr(chunked_mlp, "LARGEST_CHUNK", largest_chunk)
 
 
 def results(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
@@ -93,7 +101,7 @@ def test_clamped_windows_and_every_shift(shift: str, clamped_bias: ClampedBias) 
         assert_equal(expected, in_form(Form.FAST, model, inputs), tolerance=1e-11)
 
 
-@pytest.mark.usefixtures("boxed")
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True], ids=["weights", "autocast"])
 def test_rounding_errors_are_no_larger_than_those_of_the_reference(dtype: torch.dtype, *, autocast: bool) -> None:
@@ -221,6 +229,56 @@ def test_scores_are_not_kept() -> None:
     assert reference_total - total > 2 * scores
 
 
+# -- when the fast form is not to be had
+
+
+@pytest.mark.usefixtures("boxed")
+def test_hooks_of_the_layers_are_called() -> None:
+    model, inputs = TOYS["swin_joint"].model().eval(), TOYS["swin_joint"].inputs(1)
+    mlp = model.get_submodule("backbone.layers.0.blocks.0.mlp")
+    called = []
+    for name, layer in mlp.named_children():
+        layer.register_forward_hook(lambda _module, _args, _out, name=name: called.append(name))
+    expected = TOYS["swin_joint"].model().eval()(inputs)
+    torch.testing.assert_close(model(inputs), expected, atol=1e-5, rtol=1e-4)
+    assert called == ["fc1", "act", "drop", "fc2", "drop"]
+
+
+@pytest.mark.usefixtures("boxed")
+def test_replaced_layers_are_used() -> None:
+    model, inputs = TOYS["swin_joint"].model().eval(), TOYS["swin_joint"].inputs(1)
+    mlp = model.get_submodule("backbone.layers.0.blocks.0.mlp")
+    assert isinstance(mlp, blocks.Mlp)
+    mlp.fc2 = nn.Sequential(mlp.fc2, nn.Hardtanh(-0.01, 0.01))
+    set_form(model, Form.REFERENCE)
+    expected = model(inputs)
+    set_form(model, Form.FAST)
+    torch.testing.assert_close(model(inputs), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("boxed")
+def test_dropout_between_the_layers_is_drawn() -> None:
+    """With the numbers that the reference form draws."""
+    mlp = blocks.Mlp(16, hidden=64, drop=0.3).train()
+    x = torch.randn(2, 50, 16)
+    outputs = []
+    for form in Form:
+        set_form(mlp, form)
+        torch.manual_seed(0)
+        outputs.append(mlp(x))
+    assert torch.equal(*outputs)
+    assert not torch.allclose(mlp(x), outputs[0], rtol=0.01)
+
+
+@pytest.mark.usefixtures("boxed")
+def test_attention_weights_are_dropped_in_training() -> None:
+    """Where no box drops them: by the masked windows."""
+    module = WindowAttention(8, window=Extent(2, 4, 4), num_heads=2, attn_drop=0.5)
+    x = torch.randn(1, 4, 8, 8, 8)
+    assert not module.train().boxed(x, module.window)
+    assert module.eval().boxed(x, module.window)
+
+
 # -- boxes
 
 
@@ -281,3 +339,27 @@ def test_the_gradient_of_boxes_is_the_derivative(window: Extent, batch: int) -> 
             (qkv, bias),
             fast_mode=True,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_forms_agree_on_the_real_swin_t(precision: str) -> None:
+    """At its real size every block attends in boxes. In bf16, how far each is from double precision counts."""
+    torch.manual_seed(0)
+    model = create_model("swin_t", num_classes=5, drop_path=0.0, head_dropout=0.0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("relative_position_bias_table"):
+                value.normal_(std=0.5)
+            elif value.ndim > 1:
+                value.normal_(std=value[0].numel() ** -0.5)
+    inputs = torch.randn(1, 3, 16, 224, 224)
+    exact = in_form(Form.REFERENCE, deepcopy(model).double(), inputs.double())
+    errors = {}
+    for form in Form:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            measured = in_form(form, model, inputs)
+        if precision == "fp32":
+            assert_equal(exact, {name: value.double() for name, value in measured.items()}, tolerance=1e-4)
+        errors[form] = sum(((measured[name] - value).norm() / value.norm()).item() for name, value in exact.items())
+    assert errors[Form.FAST] <= 1.02 * errors[Form.REFERENCE], errors

@@ -10,18 +10,19 @@ import pytest
 import torch
 from published_numbers import drawn_input, drawn_weights, golden
 
-from vswin.models import SwinTransformer3D, attention
+from vswin.models import SwinTransformer3D, attention, blocks
 from vswin.models.form import Form, set_form
 
 TOYS = ("global_time", "temporal_shift", "odd_frames", "padded", "four_stages", "spatial_clamp")
 WITH_GRADIENTS = ("global_time", "temporal_shift")
 
 
-@pytest.fixture(params=["reference", "fast", "fast, boxed"])
+@pytest.fixture(params=["reference", "fast", "fast as if large"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
-    """Both forms, and the fast one with the boxes that only large windows take otherwise."""
-    if request.param.endswith("boxed"):
+    """Both forms, and the fast one with what only large inputs take otherwise."""
+    if request.param.endswith("large"):
         monkeypatch.setattr(attention, "SMALLEST_BOXED", 1)
+        monkeypatch.setattr(blocks, "SMALLEST_CHUNKED", 1)
     return Form.REFERENCE if request.param == "reference" else Form.FAST
 
 

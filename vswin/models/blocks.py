@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import ClampedBias, Extent
 from .attention import TemporalAttention, WindowAttention
+from .chunked_mlp import SMALLEST_CHUNKED, chunked_mlp, hidden_bytes
+from .form import Form, TwoForms
 from .windows import (
     NO_SHIFT,
     crop_grid,
@@ -61,7 +63,7 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
-class Mlp(nn.Module):
+class Mlp(TwoForms):
     """Two linear layers with a GELU between them: [..., dim] -> [..., hidden] -> [..., dim]."""
 
     def __init__(self, dim: int, *, hidden: int, drop: float = 0.0) -> None:
@@ -72,7 +74,23 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._chunked(x):
+            return chunked_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+    def _chunked(self, x: Tensor) -> bool:
+        """Whether chunks are faster, and nobody replaced the layers or watches them."""
+        layers = (self.fc1, self.act, self.fc2)
+        return (
+            self.form is Form.FAST
+            and x.device.type == "cpu"
+            and hidden_bytes(x, hidden=self.fc1.out_features) >= SMALLEST_CHUNKED
+            and not (self.training and self.drop.p)
+            and [type(layer) for layer in layers] == [nn.Linear, nn.GELU, nn.Linear]
+            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        )
 
 
 class SwinBlock(nn.Module):
