@@ -213,6 +213,10 @@ def test_failed_run_says_why_and_is_tried_again(
     assert first["action"] == "RETRY"
     assert f"the first: {victim}: cannot be decoded" in first["error"]
     victim.write_bytes(whole)
+    # these are other videos than the failed attempts began with, and they say so
+    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
+    assert "OtherDataError" in answer.stdout
+    shutil.rmtree(Path(os.environ["VSWIN_RUNS"]) / "tiny")
     vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
     assert state(run_of("baselines/joint")) is State.DONE
 
