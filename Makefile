@@ -13,6 +13,9 @@ help:
 	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
+	@echo "make bench  the models against the published form, and what the suite adds to a step"
+	@echo "make bench-data   clips per second and core, beside decoding alone"
+	@echo "make bench-gpu    the models on a GPU; needs torch and einops only"
 	@echo "make clean  remove the demo and the caches; the environment stays"
 
 # ------------------------------------------------------------------------------------------------- environment
@@ -84,6 +87,7 @@ constraints: .venv/.test
 # -------------------------------------------------------------------------------------------------- benchmarks
 bench: .venv/.core
 	@$(BIN)/python -m vswin.bench.model
+	@$(BIN)/python -m experiments.bench
 
 # No environment is made: a GPU machine brings its own torch.
 bench-gpu:
