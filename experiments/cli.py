@@ -200,9 +200,7 @@ def status(
 @app.command()
 def evaluate(
     variant: VariantArgument,
-    checkpoint: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Weights of any format that vswin reads.")
-    ],
+    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="Weights of any format that vswin reads.")],
     scale: ScaleOption = Scale.PAPER,
     workers: WorkersOption = None,
     views_at_once: Annotated[
@@ -229,7 +227,7 @@ def evaluate(
             record = evaluate_published(
                 found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
             )
-    except (ValueError, DataError) as error:
+    except (ValueError, FileNotFoundError, DataError) as error:
         _fail(str(error))
     if record is None:
         return

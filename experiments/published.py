@@ -36,7 +36,8 @@ def evaluate_published(
     weight and what computes; ``on_videos`` how many videos each batch added, and of how many. Under torchrun or srun
     the videos are shared out; the first process returns the record, the others None.
 
-    Raises vswin.models' CheckpointError for a file that does not fit the model, vswin.data's DataError for data.
+    Raises FileNotFoundError and ValueError for a file that is not there or does not fit the model, and vswin.data's
+    DataError for a data set.
     """
     import torch
 
@@ -48,6 +49,8 @@ def evaluate_published(
     recipe = variant.at(scale)
     world = World.from_environment()
     device = world.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"expected a checkpoint file, found none at {checkpoint}")
     with checkpoint.open("rb") as file:
         source = Checkpoint(file=checkpoint.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
     videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=Split.VAL)
