@@ -274,9 +274,9 @@ def _read_torch_file(path: Path, *, start: bytes) -> Any:
                 f"{path} is of PyTorch before 1.6 and holds objects besides tensors, or is damaged; save its "
                 "state_dict() again where it was written, or download it again"
             ) from error
-        raise ValueError(
-            f"{path} is cut short or no PyTorch checkpoint ({_first_line(error)}); download it again"
-        ) from error
+        # of a file that is no archive torch says how to run the code in it
+        reason = f" ({_first_line(error)})" if zipped else ""
+        raise ValueError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
 
 
 def _first_line(error: Exception) -> str:
