@@ -75,11 +75,11 @@ def _disk() -> Finding:
 
 
 def _data() -> Finding:
-    folder = folders.data()
-    # two levels deep at most: a real data set has hundreds of thousands of files below that
-    lists = [*folder.glob("[!.]*/train.txt"), *folder.glob("[!.]*/[!.]*/train.txt")]
-    found = sorted(path.parent.relative_to(folder).as_posix() for path in lists)
-    detail = ", ".join(found) if found else f"none under {folder}; vswin data generate makes the miniature's"
+    from vswin.data.formats.layout import data_sets
+
+    found = data_sets(folders.data())
+    none = f"none under {folders.data()}; vswin data generate makes the miniature's, vswin data layout says of others"
+    detail = ", ".join(found) if found else none
     return Finding("data sets", bool(found), detail, "any run")
 
 

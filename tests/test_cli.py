@@ -80,9 +80,9 @@ def test_json_is_for_scripts(vswin: Vswin) -> None:
     assert (shown["cost"]["params"], round(shown["cost"]["flops"] / 1e9)) == (28_158_070, 88)
     assert sum(section["flops"] for section in shown["cost"]["sections"]) == shown["cost"]["flops"]
     assert shown["difference"] == {"model.shift": {"baseline": "full", "here": "none"}}
-    assert {"torch", "CUDA", "PyAV", "Slurm", "MLflow", "disk"} <= {
-        item["name"] for item in json.loads(vswin("doctor", "--json").stdout)
-    }
+    found = {item["name"]: item["detail"] for item in json.loads(vswin("doctor", "--json").stdout)}
+    assert {"torch", "CUDA", "PyAV", "Slurm", "MLflow", "disk"} <= set(found)
+    assert found["data sets"] == "moving-digits/tiny"
 
 
 def test_show_names_the_tables_that_share_a_run(vswin: Vswin) -> None:
