@@ -57,7 +57,11 @@ def results(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     (output * weights).sum().backward()
     assert inputs.grad is not None
-    gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    gradients = {
+        name.removeprefix("_orig_mod."): value.grad.clone()  # the compiler's
+        for name, value in model.named_parameters()
+        if value.grad is not None
+    }
     assert len(gradients) == len(list(model.parameters()))
     return {"output": output.detach(), "input": inputs.grad, **gradients}
 
@@ -363,3 +367,21 @@ def test_forms_agree_on_the_real_swin_t(precision: str) -> None:
             assert_equal(exact, {name: value.double() for name, value in measured.items()}, tolerance=1e-4)
         errors[form] = sum(((measured[name] - value).norm() / value.norm()).item() for name, value in exact.items())
     assert errors[Form.FAST] <= 1.02 * errors[Form.REFERENCE], errors
+
+
+@pytest.mark.usefixtures("large")
+def test_compiled_models_are_those_of_small_inputs() -> None:
+    """As one graph, at sizes whose eager form has loops over boxes and chunks."""
+    torch._dynamo.reset()
+    model, inputs = TOYS["swin_joint"].model().eval(), TOYS["swin_joint"].inputs(2)
+    compiled = torch.compile(model, fullgraph=True, dynamic=False, backend="eager")
+    expected = results(model, inputs)
+    assert_equal(expected, results(compiled, inputs), tolerance=1e-5)
+
+
+@pytest.mark.usefixtures("large")
+def test_exported_models_have_no_boxes() -> None:
+    model, inputs = TOYS["swin_joint"].model().eval(), TOYS["swin_joint"].inputs(2)
+    program = torch.export.export(model, (inputs,))
+    torch.testing.assert_close(program.module()(inputs), model(inputs), atol=1e-5, rtol=1e-4)
+    assert "scaled_dot_product_attention" in program.graph_module.code

@@ -202,12 +202,12 @@ class WindowAttention(SelfAttention):
         """Whether :meth:`attend_displaced` can be had for ``x`` and is faster than masked windows."""
         return (
             self.form is Form.FAST
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             and x.device.type == "cpu"
             and x.shape[:-1].numel() * window.volume * self.num_heads >= SMALLEST_BOXED
             and (self.clamped_bias is ClampedBias.EXACT or window[1:] == self.window[1:])
             and not (self.training and self.attn_drop)
-            and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         )
 
     def attend_displaced(self, x: Tensor, window: Extent, shift: Extent) -> Tensor:

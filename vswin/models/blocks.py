@@ -83,13 +83,13 @@ class Mlp(TwoForms):
         layers = (self.fc1, self.act, self.fc2)
         return (
             self.form is Form.FAST
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             and x.device.type == "cpu"
             and hidden_bytes(x, hidden=self.fc1.out_features) >= SMALLEST_CHUNKED
             and not (self.training and self.drop.p)
             and [type(layer) for layer in layers] == [nn.Linear, nn.GELU, nn.Linear]
             and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-            and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         )
 
 
