@@ -56,6 +56,16 @@ def test_a_broken_video_is_wrong_and_stays_in_the_count() -> None:
     assert predictions.class_accuracy()[0] == 0
 
 
+@pytest.mark.parametrize("bad", [0, slice(None)], ids=["own score", "every score"])
+def test_scores_that_are_not_numbers_are_wrong(bad: int | slice) -> None:
+    scores = np.full((1, 6), 0.1, dtype=np.float32)
+    scores[0, 0] = 0.5
+    predictions = Predictions(np.array([0]), scores, np.array([0]), np.array([False]))
+    assert (predictions.top(1), predictions.top(5)) == (100, 100)
+    scores[0, bad] = np.nan
+    assert (predictions.top(1), predictions.top(5), predictions.mean_class_accuracy()) == (0, 0, 0)
+
+
 def test_parts_of_several_processes_join_in_the_order_of_the_list() -> None:
     model = small_model()
     [whole] = evaluate(model, [batch(slice(None))], precision=Precision.FP32, device=CPU)

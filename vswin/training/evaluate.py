@@ -32,9 +32,10 @@ class Predictions:
     broken: NDArray[np.bool_]
 
     def top(self, k: int) -> float:
-        """Share of videos, in percent, whose label is among the ``k`` highest scores; ties count as wrong."""
+        """Share of videos, in percent, whose label is among the ``k`` highest scores; ties and NaN count as wrong."""
         own = self.scores[np.arange(len(self.labels)), self.labels]
-        rank = (self.scores >= own[:, None]).sum(axis=1)
+        # NaN is not below anything either: scores that overflowed must not be the best of all
+        rank = (~(self.scores < own[:, None])).sum(axis=1)
         return float(100 * np.mean((rank <= k) & ~self.broken))
 
     def class_accuracy(self) -> NDArray[np.float64]:
