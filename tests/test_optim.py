@@ -93,8 +93,8 @@ def test_steps_multiply_by_a_tenth_at_every_milestone() -> None:
     assert factors == [1.0] * 11 + [0.1] * 3 + [pytest.approx(0.01)]
 
 
-def test_sgd_is_momentum_without_nesterov_and_decay_by_the_gradient() -> None:
-    """Two steps by hand: v = 0.9 v + (g + wd w), w = w - lr v."""
+def test_sgd_has_nesterovs_momentum_and_decay_by_the_gradient() -> None:
+    """Two steps by hand: d = g + wd w, v = 0.9 v + d, w = w - lr (d + 0.9 v); TimeSformer's default (see optim.py)."""
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.fill_(1.0)
@@ -104,8 +104,9 @@ def test_sgd_is_momentum_without_nesterov_and_decay_by_the_gradient() -> None:
     for gradient in (2.0, -1.0):
         model.weight.grad = torch.full_like(model.weight, gradient)
         optimizer.step()
-        velocity = 0.9 * velocity + gradient + 0.5 * weight
-        weight -= 0.1 * velocity
+        decayed = gradient + 0.5 * weight
+        velocity = 0.9 * velocity + decayed
+        weight -= 0.1 * (decayed + 0.9 * velocity)
         assert model.weight.item() == pytest.approx(weight, rel=1e-6)
 
 

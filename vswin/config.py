@@ -215,7 +215,7 @@ class Precision(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """AdamW (Video Swin) or SGD with Nesterov-free momentum (TimeSformer)."""
+    """AdamW (Video Swin) or SGD with Nesterov's momentum (TimeSformer)."""
 
     ADAMW = "adamw"
     SGD = "sgd"

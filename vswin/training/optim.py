@@ -88,7 +88,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         case Optimizer.ADAMW:
             return torch.optim.AdamW(settings, lr=config.lr, betas=config.betas)
         case Optimizer.SGD:
-            return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum)
+            # Nesterov's: the default of TimeSformer's lib/config/defaults.py @dbfb5d6c, which no config of it changes
+            return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def build_average(model: nn.Module, config: OptimConfig) -> AveragedModel | None:
