@@ -172,8 +172,8 @@ def _train_and_test(
             manifests = {split.value: videos[split].manifest() for split in Split}
             _same_data(run, videos[Split.TRAIN].fingerprint)
             write_json(run.recipe, to_dict(recipe))
-            comparable = _computes_as_before(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
-            journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, comparable=comparable))
+            compared_after = _compared_after(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
+            journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, compared_after=compared_after))
         stack.enter_context(process_group(world, device=device))
 
         def log(step: int, metrics: Mapping[str, float]) -> None:
@@ -187,6 +187,8 @@ def _train_and_test(
             if owner and journal:
                 owner.check()
                 journal.sync()
+                # where checkpoints were lost it is trained again, and what was made of the weights then is not of these
+                run.drop_products()
 
         def stop_if_asked() -> None:
             if stop.requested:
@@ -229,17 +231,19 @@ def _train_and_test(
             save_weights(outcome.model, run.weights, classes=videos[Split.TRAIN].classes)
 
         # ---------------------------------------------------------------- test
-        for number, (signature, protocol) in enumerate(experiment.protocols.items(), start=1):
+        for signature, protocol in experiment.protocols.items():
             result = run.result(signature)
             if result.exists():
                 continue
             # other videos make other scores: what was scored on them is left aside
-            partial = result.with_name(f"{signature}.partial-{videos[Split.VAL].fingerprint[:10]}")
+            partial = run.partial_result(signature, videos=videos[Split.VAL].fingerprint)
             predictions = bench.predict(outcome.model, protocol, partial=partial, stop_if_asked=stop_if_asked)
             if owner is None or predictions is None:
                 continue
+            # after the lines of tests that are done, in whatever order they come
+            step = outcome.step + len(run.results()) + 1
             name = f"test/{protocol.views}"
-            log(outcome.step + number, {f"{name}/top1": predictions.top(1), f"{name}/top5": predictions.top(5)})
+            log(step, {f"{name}/top1": predictions.top(1), f"{name}/top5": predictions.top(5)})
             owner.check()
             leave_record(
                 result,
@@ -281,14 +285,22 @@ def _same_data(run: RunDirectory, fingerprint: str) -> None:
         )
 
 
-def _computes_as_before(run: RunDirectory, machine: Mapping[str, Any]) -> bool:
-    """Note what the bits of this attempt depend on; whether the one before depended on the same."""
+def _compared_after(run: RunDirectory, machine: Mapping[str, Any]) -> int:
+    """Note what the bits of this attempt depend on; the last step of the journal that it is not compared with.
+
+    That is the newest one when a run went on elsewhere, for all later attempts: a checkpoint before it may be of
+    either machine.
+    """
     before = json.loads(run.machine.read_text()) if run.machine.exists() else machine
-    if before != machine:
-        changes = ", ".join(f"{name} {before.get(name)} -> {machine[name]}" for name in machine)
-        print(f"goes on elsewhere than it began ({changes}): steps computed again are not compared", flush=True)
-    write_json(run.machine, machine)
-    return before == machine
+    changes = [f"{name} {before.get(name)} -> {value}" for name, value in machine.items() if before.get(name) != value]
+    compared_after: int = before.get("compared_after", 0)
+    if changes:
+        print(
+            f"goes on elsewhere than it began ({', '.join(changes)}): steps computed again are not compared", flush=True
+        )
+        compared_after = run.last_step()
+    write_json(run.machine, {**machine, "compared_after": compared_after})
+    return compared_after
 
 
 def _batches(recipe: Recipe, *, world: World, runtime: Runtime) -> Batches:

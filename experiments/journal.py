@@ -47,14 +47,15 @@ def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
 class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 
-    ``check_owner`` is called before every line and raises if another attempt has taken the run over. ``comparable``
-    says whether this attempt computes the same bits as the one that wrote the lines there are.
+    ``check_owner`` is called before every line and raises if another attempt has taken the run over. Lines up to step
+    ``compared_after`` were not all computed where this attempt computes, and are not compared.
     """
 
-    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None, comparable: bool = True) -> None:
+    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None, compared_after: int = 0) -> None:
         self._path = path
-        self._comparable = comparable
+        self._compared_after = compared_after
         self._known = {entry.step: entry for entry, _ in read(path)}
+        self._first: int | None = None
         self._check_owner = check_owner
         self._file: BinaryIO = path.open("ab")
         _cut_torn_line(path)
@@ -62,9 +63,13 @@ class Journal:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append ``step``'s metrics. A step already there is compared instead; raises JournalError if it differs."""
+        if self._first is None:
+            self._first = step
+            # steps only go up: of a journal of weeks, what lies before would stay in memory for nothing
+            self._known = {later: entry for later, entry in self._known.items() if later >= step}
         if step in self._known:
             known = self._known.pop(step).metrics
-            for name in metrics.keys() & known.keys() if self._comparable else ():
+            for name in metrics.keys() & known.keys() if step > self._compared_after else ():
                 if name.startswith(_COMPUTED) and known[name] != metrics[name]:
                     raise JournalError(
                         f"step {step} was computed again after a resume and {name} differs: "

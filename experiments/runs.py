@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import time
 import uuid
@@ -138,9 +139,19 @@ class RunDirectory:
         """The record of a test, written last: where it is, training and that test are done."""
         return self.path / "tests" / f"{protocol}.json"
 
+    def partial_result(self, protocol: str, *, videos: str) -> Path:
+        """The folder for scores of a test that is not done, of the videos with this fingerprint."""
+        return self.path / "tests" / f"{protocol}.partial-{videos[:10]}"
+
     def results(self) -> list[Path]:
         """The records there are."""
         return sorted(self.path.glob("tests/*.json"))
+
+    def drop_products(self) -> None:
+        """Remove what is made of trained weights, except for records: training goes on, and there will be others."""
+        self.weights.unlink(missing_ok=True)
+        for partial in self.path.glob("tests/*.partial-*"):
+            shutil.rmtree(partial)
 
     @property
     def error(self) -> Path:

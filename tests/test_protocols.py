@@ -97,5 +97,21 @@ def test_a_row_added_later_is_tested_without_training_again(home: Path, monkeypa
     assert (first.read_text(), run.weights.stat().st_mtime_ns, len(list(read(run.journal))) - 1) == before
 
 
+@pytest.mark.usefixtures("register")
+def test_a_protocol_that_comes_before_one_that_is_done_has_a_line_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(show(monkeypatch))
+    before = list(read(run.journal))
+    experiment = show(monkeypatch, MORE)
+    turned = dict(reversed(experiment.protocols.items()))
+    monkeypatch.setattr(registry.Experiment, "protocols", property(lambda _: turned))
+    train(experiment)
+    assert run.state(turned) is State.DONE
+    [(line, _)] = list(read(run.journal))[len(before) :]
+    assert line.step == before[-1][0].step + 1
+    assert {name for name in line.metrics if name.startswith("test/")} == {"test/2x1/top1", "test/2x1/top5"}
+
+
 def test_the_published_views_have_names_of_the_paper() -> None:
     assert (Protocol().views, Protocol(clips=10, crops=5).views) == ("4x3", "10x5")
