@@ -101,8 +101,9 @@ def run(
     experiment = find_experiment(scale, find_variant(variant))
     runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
     [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
-    if step.action is not Action.DONE and not _is_first_process():
-        run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
+    if not _is_first_process():
+        if step.action is not Action.DONE:
+            run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
         return
     if step.action in (Action.RUNNING, Action.PENDING):
         _fail(f"{describe(step)} is {step.action}: {step.why}")
@@ -223,7 +224,7 @@ def evaluate(
     found = find_variant(variant)
     runtime = default_runtime(scale, workers=workers, views_at_once=views_at_once)
     try:
-        with testing(console, variant) as advance:
+        with testing(console if _is_first_process() else Console(quiet=True), variant) as advance:
             record = evaluate_published(
                 found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from . import folders, provenance
@@ -34,7 +35,7 @@ def evaluate_published(
 
     A test that is done is not done again; one that was interrupted goes on. ``report`` is told what became of every
     weight and what computes; ``on_videos`` how many videos each batch added, and of how many. Under torchrun or srun
-    the videos are shared out; the first process returns the record, the others None.
+    the videos are shared out; the first process returns the record, the others None, and report broken videos only.
 
     Raises FileNotFoundError and ValueError for a file that is not there or does not fit the model, and vswin.data's
     DataError for a data set.
@@ -56,53 +57,56 @@ def evaluate_published(
     videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=Split.VAL)
     name = f"{recipe.signature}-{recipe.protocol_signature}-{source.sha256[:10]}-{videos.fingerprint[:10]}"
     result = published_folder(scale) / f"{name}.json"
-    if result.exists():
-        report("tested before; nothing to do")
-        return load(result) if world.is_first else None
+    with ExitStack() as stack:
+        if world.is_first:
+            # before signals are only noted: Ctrl-C ends the wait
+            waiting = "another process tests the same; waiting for it"
+            stack.enter_context(locked(result.with_suffix(".lock"), on_wait=lambda: report(waiting)))
+        stop = stack.enter_context(stop_signals())
+        stack.enter_context(process_group(world, device=device))
+        # asked by the one with the lock, for all: the test may have been done while it waited
+        if world.gather(result.exists())[0]:
+            if not world.is_first:
+                return None
+            report("tested before; nothing to do")
+            return load(result)
 
-    model = build(recipe.model)
-    loaded = load_checkpoint(model, checkpoint)
-    model.to(device)
-    bench = TestBench(
-        scale=scale,
-        recipe=recipe,
-        videos=videos,
-        device=device,
-        world=world,
-        runtime=runtime,
-        warn=lambda message: report(f"warning: {message}"),
-    )
-    if world.is_first:
-        report(str(loaded))
-        report(f"testing {len(videos)} videos, {recipe.protocol.views} views each, on {bench.machine()['device']}")
-    clock = Clock()
-    with stop_signals() as stop, process_group(world, device=device):
+        model = build(recipe.model)
+        loaded = load_checkpoint(model, checkpoint)
+        model.to(device)
+        bench = TestBench(
+            scale=scale,
+            recipe=recipe,
+            videos=videos,
+            device=device,
+            world=world,
+            runtime=runtime,
+            warn=lambda message: report(f"warning: {message}"),
+        )
+        if world.is_first:
+            report(str(loaded))
+            report(f"testing {len(videos)} videos, {recipe.protocol.views} views each, on {bench.machine()['device']}")
 
         def stop_if_asked() -> None:
             if stop.requested:
                 raise Interrupted("stopped; the same command goes on from here")
 
+        clock = Clock()
         partial = result.with_suffix(".partial")
-        lock = result.with_suffix(f".{world.rank}.lock")
-        with locked(lock, on_wait=lambda: report("another process tests the same; waiting for it")):
-            predictions = bench.predict(
-                model,
-                recipe.protocol,
-                partial=partial,
-                stop_if_asked=stop_if_asked,
-                on_videos=on_videos,
-            )
-            if predictions is None:
-                return None
-            return leave_record(
-                result,
-                predictions,
-                bench=bench,
-                protocol=recipe.protocol,
-                kind=Kind.PUBLISHED_WEIGHTS,
-                code=code,
-                dataset={Split.VAL.value: videos.manifest()},
-                clock=clock,
-                partial=partial,
-                checkpoint=source,
-            )
+        predictions = bench.predict(
+            model, recipe.protocol, partial=partial, stop_if_asked=stop_if_asked, on_videos=on_videos
+        )
+        if predictions is None:
+            return None
+        return leave_record(
+            result,
+            predictions,
+            bench=bench,
+            protocol=recipe.protocol,
+            kind=Kind.PUBLISHED_WEIGHTS,
+            code=code,
+            dataset={Split.VAL.value: videos.manifest()},
+            clock=clock,
+            partial=partial,
+            checkpoint=source,
+        )

@@ -123,13 +123,18 @@ class TestBench:
                     save()
                     saved_at = time.monotonic()
                 stop_if_asked()
+            parts = self.world.gather(mine)
         except BaseException:
             save()
             raise
-        parts = self.world.gather(mine)
         if not self.world.is_first:
             return None
-        return Predictions.joined([*done, *(part for rank in parts for part in rank)], num_videos=len(self.videos))
+        predictions = Predictions.joined(
+            [*done, *(part for rank in parts for part in rank)], num_videos=len(self.videos)
+        )
+        if bad := int(np.isnan(predictions.scores).any(axis=1).sum()):
+            self.warn(f"{bad} of {len(self.videos)} videos have scores that are not numbers, counted as wrong")
+        return predictions
 
     @property
     def keep_decoded(self) -> bool:

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import Vswin, vswin_command
 
+from experiments.published import evaluate_published
 from experiments.recipe import Scale
 from experiments.record import Kind, load
 from experiments.registry import find_variant
 from experiments.runs import RunDirectory, published_folder
+from experiments.runtime import Runtime
+from vswin.models import read_checkpoint
 
 VARIANT = "table4/joint"
 
@@ -108,12 +112,10 @@ def test_an_interrupted_test_goes_on(vswin: Vswin, weights: Path) -> None:
     assert not list(published_folder(Scale.TINY).glob("*.partial"))
 
 
-def test_two_processes_share_out_the_videos(
-    vswin: Vswin, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone = record_of(vswin, weights)
-    expected = scores()
-    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "together"))
+@pytest.mark.usefixtures("home")
+def test_two_processes_share_out_the_videos(trained: Path, weights: Path) -> None:
+    recipe = find_variant(VARIANT).at(Scale.TINY)
+    alone = trained / "tiny" / recipe.signature / "seed-0" / "tests" / f"{recipe.protocol_signature}.json"
     command = [
         sys.executable,
         "-m",
@@ -125,11 +127,43 @@ def test_two_processes_share_out_the_videos(
         "experiments",
     ]
     command += ["evaluate", VARIANT, "--checkpoint", str(weights), "--scale", "tiny", "--views-at-once", "10"]
-    subprocess.run(command, check=True, capture_output=True)
+    first = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert first.count("tested 6 of 6 videos") == 1, first
+    again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert again.count("nothing to do") == again.count("top-1") == 1, again
     [path] = published_folder(Scale.TINY).glob("*.json")
     record = load(path)
-    assert (record.top1, record.videos, record.provenance.processes) == (alone["top1"], alone["videos"], 2)
-    np.testing.assert_allclose(scores(), expected, rtol=0, atol=1e-6)
+    assert (record.top1, record.videos, record.provenance.processes) == (load(alone).top1, load(alone).videos, 2)
+    with np.load(alone.with_suffix(".npz")) as archive:
+        np.testing.assert_allclose(scores(), archive["scores"], rtol=0, atol=1e-6)
+
+
+def test_one_of_two_at_once_does_the_test(vswin: Vswin, weights: Path) -> None:
+    command = vswin_command("evaluate", VARIANT, "--checkpoint", str(weights), "--scale", "tiny")
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("tested 12 of 12 videos" in output for output in outputs) == 1, outputs
+    assert sum("nothing to do" in output for output in outputs) == 1, outputs
+
+
+def test_weights_that_are_not_numbers_score_nothing_and_say_so(home: Path, weights: Path) -> None:
+    state = {
+        name: torch.full_like(value, torch.nan) if name == "cls_head.fc_cls.bias" else value
+        for name, value in read_checkpoint(weights).items()
+    }
+    torch.save({"meta": {}, "state_dict": state}, home / "published.pth")
+    said: list[str] = []
+    record = evaluate_published(
+        find_variant(VARIANT),
+        scale=Scale.TINY,
+        checkpoint=home / "published.pth",
+        runtime=Runtime(),
+        report=said.append,
+    )
+    assert record is not None
+    assert (record.top1, record.top5, record.class_accuracy) == (0, 0, 0)
+    assert "warning: 12 of 12 videos have scores that are not numbers, counted as wrong" in said
 
 
 def test_weights_of_another_model_are_refused(vswin: Vswin, weights: Path) -> None:
