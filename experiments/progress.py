@@ -160,12 +160,14 @@ def describe(step: Step) -> str:
 
 
 def _bars(console: Console) -> Progress:
+    # at 80 columns the numbers go before the looks
+    wide = console.width >= 110
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24 if wide else 8),
         TaskProgressColumn(),
         TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
+        *([TimeElapsedColumn()] if wide else []),
         TimeRemainingColumn(elapsed_when_finished=False),
         console=console,
         disable=not console.is_terminal,
