@@ -54,6 +54,9 @@ WorkersOption = Annotated[
 MicroBatchOption = Annotated[
     int | None, typer.Option(min=1, metavar="CLIPS", help="Clips in memory at once; the rest of a batch accumulates.")
 ]
+ViewsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="VIEWS", help="Test views in memory at once; fewer where the GPU is small.")
+]
 VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
 
 
@@ -88,6 +91,7 @@ def run(
     scale: ScaleOption = Scale.MINI,
     workers: WorkersOption = None,
     micro_batch: MicroBatchOption = None,
+    views_at_once: ViewsOption = None,
 ) -> None:
     """Train and test one variant in this process; goes on where an earlier attempt stopped.
 
@@ -99,7 +103,7 @@ def run(
     from .tracking import Mirror
 
     experiment = find_experiment(scale, find_variant(variant))
-    runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
+    runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once)
     [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
     if not _is_first_process():
         if step.action is not Action.DONE:
@@ -132,6 +136,7 @@ def launch(
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
     workers: WorkersOption = None,
     micro_batch: MicroBatchOption = None,
+    views_at_once: ViewsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -163,7 +168,7 @@ def launch(
         mirror = Mirror()
         mirror.prepare(scale)
         jobs = jobs or places(scale)
-        runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch)
+        runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once)
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
         with LaunchProgress(console, total=len(todo)) as progress:
@@ -204,9 +209,7 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="Weights of any format that vswin reads.")],
     scale: ScaleOption = Scale.PAPER,
     workers: WorkersOption = None,
-    views_at_once: Annotated[
-        int | None, typer.Option(min=1, help="Views in memory at once; fewer where the GPU is small.")
-    ] = None,
+    views_at_once: ViewsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Test published weights under a variant's protocol, on your videos; leaves a record of its own kind.

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
-from torch import nn
+from torch import Tensor, nn
 
 from vswin.config import Precision
 from vswin.data.batch import ViewBatch
 from vswin.data.transforms import normalise
 from vswin.models import create_model
 from vswin.training.evaluate import Predictions, evaluate
+from vswin.training.memory import BatchTooLargeError
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,21 @@ def test_a_broken_video_is_wrong_and_stays_in_the_count() -> None:
     assert predictions.top(3) == pytest.approx(60)
     assert predictions.confusion().sum() == 3
     assert predictions.class_accuracy()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("views_at_once", "advice"),
+    [(6, "6 views at once; use views_at_once=3, which"), (1, "1 views at once; this device is too small")],
+)
+def test_out_of_memory_names_how_many_views_to_try(views_at_once: int, advice: str) -> None:
+    class Greedy(nn.Module):
+        def forward(self, views: Tensor) -> Tensor:
+            return torch.empty(2**60)
+
+    with pytest.raises(BatchTooLargeError, match=f"out of memory with {advice}"):
+        list(
+            evaluate(Greedy(), [batch(slice(None))], precision=Precision.FP32, device=CPU, views_at_once=views_at_once)
+        )
 
 
 @pytest.mark.parametrize("bad", [0, slice(None)], ids=["own score", "every score"])

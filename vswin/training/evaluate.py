@@ -15,6 +15,7 @@ from vswin.config import Precision
 from vswin.data.batch import ViewBatch
 from vswin.data.transforms import normalise
 
+from .memory import shortage_in_test_explained
 from .precision import autocast
 
 
@@ -100,7 +101,7 @@ def evaluate(
     """Test ``model`` on ``batches``, yielding the predictions of each as they come.
 
     ``views_at_once`` bounds the memory of the device; it changes scores by rounding only. Leaves the model in
-    evaluation mode. All scores of a broken video are 0.
+    evaluation mode. All scores of a broken video are 0. Raises BatchTooLargeError where memory is short.
     """
     model.eval()
     for batch in batches:
@@ -115,7 +116,7 @@ def _predict(
     parts: list[Tensor] = []
     # a chunk becomes floating point on the device: all views of a video at once could be gigabytes
     for chunk in torch.split(flat, views_at_once):
-        with autocast(precision, device):
+        with shortage_in_test_explained(views_at_once=len(chunk)), autocast(precision, device):
             logits = model(normalise(chunk.to(device, non_blocking=True)))
         parts.append(logits.float().softmax(dim=-1))
     scores = reduce(torch.cat(parts), "(b v) k -> b k", "mean", v=batch.views.shape[1]).cpu()

@@ -29,8 +29,7 @@ def shortage_explained(*, micro_batch: int, rank_batch: int, effective_batch: in
     try:
         yield
     except RuntimeError as error:
-        short = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _SHORTAGES)
-        if not short:
+        if not _is_shortage(error):
             raise
         if micro_batch == 1:
             advice = "use activation checkpointing, which computes activations again instead of keeping them"
@@ -44,3 +43,22 @@ def shortage_explained(*, micro_batch: int, rank_batch: int, effective_batch: in
         raise BatchTooLargeError(
             f"out of memory with micro-batches of {micro_batch} clips; {advice} ({reason})"
         ) from error
+
+
+@contextmanager
+def shortage_in_test_explained(*, views_at_once: int) -> Iterator[None]:
+    """As ``shortage_explained``, for ``views_at_once`` views in a forward pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_shortage(error):
+            raise
+        advice = "this device is too small for the model"
+        if views_at_once > 1:
+            advice = f"use views_at_once={views_at_once // 2}, which changes scores by rounding only"
+        reason = str(error).splitlines()[0]
+        raise BatchTooLargeError(f"out of memory with {views_at_once} views at once; {advice} ({reason})") from error
+
+
+def _is_shortage(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _SHORTAGES)
