@@ -122,6 +122,14 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         probe(path)
 
 
+def test_a_path_that_the_system_refuses_is_a_broken_video_and_no_crash(tmp_path: Path) -> None:
+    # As one that a file server does not answer for, or below a folder without permission.
+    path = tmp_path / ("x" * 300)
+    for attempt in (lambda: probe(path), lambda: read_frames(path, [0])):
+        with pytest.raises(VideoError, match=r"cannot be read .* correct the path or its permissions"):
+            attempt()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path = encode(tmp_path / "secret.mp4", grey_steps(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
@@ -37,7 +38,8 @@ def open_video(path: Path, *, decoder: Decoder = Decoder.PYAV, time_limit: float
     ``time_limit`` is in seconds, for opening and for each reading; it does not bind TORCHCODEC and directories. Raises
     VideoError, here and in the methods of what it gives; ImportError where ``decoder`` cannot be loaded.
     """
-    if path.is_dir():
+    # Not Path.is_dir: it raises what a file server or a folder without permission answers; check_file names that.
+    if os.path.isdir(path):  # noqa: PTH112
         yield FrameFolder(path)
     elif decoder is Decoder.TORCHCODEC:
         yield _torchcodec_file(path)
