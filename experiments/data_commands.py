@@ -78,6 +78,9 @@ def data_check(
     listings = _listings(dataset, split)
     if write_lists is not None:
         _free(write_lists, listings)
+    # Now, and not after hours.
+    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
+        _fail(f"expected --report FILE in a folder that exists, got {report}", code=2)
     total = sum(len(listing.rows) for listing in listings.values())
     try:
         with _counting(f"check {dataset}", total=total) as advance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -201,6 +202,7 @@ def test_the_command_tells_people_and_scripts(sports: Path, vswin: Vswin, monkey
         (["sprots"], "did you mean 'sports'"),
         (["sports", "--split", "test"], "expected --split train or val, got 'test'"),
         (["sports", "--write-lists", "."], "is not written over"),
+        (["sports", "--report", "nowhere/report.json"], "expected --report FILE in a folder that exists"),
     ],
 )
 def test_wrong_use_is_exit_code_2(
@@ -253,3 +255,32 @@ def test_rows_that_no_list_can_hold_are_refused(tmp_path: Path) -> None:
     report = checked(tmp_path)
     with pytest.raises(DataError, match="rename the file"):
         write_good(report, tmp_path / "lists")
+
+
+def test_a_file_that_vanishes_or_that_the_system_refuses_does_not_end_a_check(sports: Path) -> None:
+    train = sports / "train"
+    shutil.copy(train / "run" / "0.mp4", train / "run" / "1.mp4")
+    long = "x" * 300
+    with (sports / "train.txt").open("a") as file:
+        file.write(f"{long} 0\ntrain/run/0.mp4/more 0\n")
+    layout = Layout.of(sports)
+    listings = {split: layout.read(split) for split in Split}
+    left = sum(len(listing.rows) for listing in listings.values())
+
+    def vanish_in_the_end(videos: int) -> None:
+        nonlocal left
+        left -= videos
+        if not left:
+            (train / "run" / "1.mp4").unlink()
+
+    report = check(listings, workers=1, min_frames=1, on_videos=vanish_in_the_end)
+    assert found(report) == {Kind.UNREADABLE: [long], Kind.MISSING: ["train/run/0.mp4/more"]}
+
+
+def test_names_that_are_not_utf_8_are_read_and_fingerprinted_and_refused_in_lists(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.mp4")
+    video(tmp_path / "train" / "run" / name, seed=0)
+    video(tmp_path / "val" / "run" / "c.mp4", seed=1)
+    assert VideoList.in_folder(tmp_path, split=Split.TRAIN).fingerprint
+    with pytest.raises(DataError, match="rename the file"):
+        write_good(checked(tmp_path), tmp_path / "lists")

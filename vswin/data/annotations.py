@@ -109,9 +109,9 @@ class VideoList:
 
         Raises DataError as ``sizes`` does.
         """
-        digest = hashlib.sha256("\n".join([*self.classes, "\n"]).encode())
+        digest = hashlib.sha256(_bytes("\n".join([*self.classes, "\n"])))
         for name, label, size in zip(self.names, self.labels, self.sizes, strict=True):
-            digest.update(f"{name}\t{label}\t{size}\n".encode())
+            digest.update(_bytes(f"{name}\t{label}\t{size}\n"))
         return digest.hexdigest()
 
     def manifest(self) -> dict[str, Any]:
@@ -128,6 +128,11 @@ class VideoList:
             "bytes": sum(self.sizes),
             "fingerprint": self.fingerprint,
         }
+
+
+def _bytes(text: str) -> bytes:
+    # Names of class folders are what the disk has, which need not be UTF-8; Python keeps such bytes as surrogates.
+    return text.encode(errors="surrogateescape")
 
 
 def _size(folder: str, name: str) -> int | OSError:

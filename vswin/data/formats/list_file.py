@@ -69,9 +69,15 @@ def write(path: Path, *, rows: Sequence[tuple[str, int]]) -> None:
         found = _ROW.fullmatch(line)
         if (
             "\n" in line
+            or not _is_utf8(line)
             or found is None
             or (found["name"], int(found["label"])) != (name, label)
             or line != line.strip()
         ):
             raise DataError(f"{path}: expected a path that a row 'path label' can hold, got {name!r}; rename the file")
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether this has no byte of a file name that could not be decoded."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -174,12 +174,20 @@ def _inspect(task: _Task) -> Inspected | Defect:
     return inspect(task.path)
 
 
-def _first_bytes(task: _Task) -> bytes:
-    return digest(task.path, limit=_FIRST_BYTES)
+def _first_bytes(task: _Task) -> bytes | None:
+    return _digest(task.path, limit=_FIRST_BYTES)
 
 
-def _all_bytes(task: _Task) -> bytes:
-    return digest(task.path, limit=None)
+def _all_bytes(task: _Task) -> bytes | None:
+    return _digest(task.path, limit=None)
+
+
+def _digest(path: Path, *, limit: int | None) -> bytes | None:
+    """None for a video that could be inspected and cannot be read any more."""
+    try:
+        return digest(path, limit=limit)
+    except OSError:
+        return None
 
 
 def _wrong_labels(split: Split, videos: VideoList) -> Iterator[Finding]:
@@ -222,12 +230,12 @@ def _duplicates(
     Only files of one size are read, and to the end only those that begin alike.
     """
 
-    def alike(work: Callable[[_Task], bytes], groups: Iterable[Sequence[_Key]]) -> Iterator[Sequence[_Key]]:
+    def alike(work: Callable[[_Task], bytes | None], groups: Iterable[Sequence[_Key]]) -> Iterator[Sequence[_Key]]:
         group_of = {key: number for number, group in enumerate(groups) for key in group}
         tasks = (_Task(videos[key.split].path(key.position), key) for key in group_of)
         found = {task.key: digest for task, digest in outcomes(work, tasks, workers=workers, seconds=seconds)}
         # In the order of the lists again; a file that cannot be read any more is like no other.
-        read = [key for key in group_of if not isinstance(found[key], Lost)]
+        read = [key for key in group_of if isinstance(found[key], bytes)]
         return _groups(read, lambda key: (group_of[key], found[key]))
 
     groups = _groups(whole, lambda key: whole[key].bytes)

@@ -46,9 +46,8 @@ class Inspected:
 
 def inspect(path: Path) -> Inspected | Defect:
     """Open a video file or folder of frames, and decode its first, middle and last frame."""
-    if not path.exists():
-        return Defect(Flaw.MISSING, "no such file")
     try:
+        path.stat()
         with open_video(path) as video:
             info = video.info
             count = info.num_frames
@@ -59,9 +58,14 @@ def inspect(path: Path) -> Inspected | Defect:
                 video.frames(sorted({0, count // 2, count - 1}))
             except VideoError as error:
                 return Defect(Flaw.CUT_OFF, _without(path, error))
+        return Inspected(count, info.height, info.width, sum(file.stat().st_size for file in _files(path)))
     except VideoError as error:
         return Defect(Flaw.UNREADABLE, _without(path, error))
-    return Inspected(count, info.height, info.width, sum(file.stat().st_size for file in _files(path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return Defect(Flaw.MISSING, "no such file")
+    # What a file server answers, or a folder without permission: a flaw of this video, no reason to end a check.
+    except (av.FFmpegError, OSError, ValueError) as error:
+        return Defect(Flaw.UNREADABLE, f"cannot be read ({error}); correct the path or its permissions")
 
 
 def digest(path: Path, *, limit: int | None) -> bytes:
