@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -126,6 +127,28 @@ def test_a_journal_cut_off_in_the_middle_costs_one_video(source: Path, small: Pa
     assert again.new == 1
     assert content(folder) == content(small)
     assert prepared(source, tmp_path).new == 0
+
+
+def test_a_line_of_the_journal_lost_with_the_power_costs_one_video(source: Path, small: Path, tmp_path: Path) -> None:
+    folder = prepared(source, tmp_path).folder
+    journal = folder / "done.jsonl"
+    first, rest = journal.read_text().split("\n", 1)
+    journal.write_text("\0" * len(first) + "\n" + rest)
+    assert prepared(source, tmp_path).new == 1
+    assert content(folder) == content(small)
+
+
+def test_a_target_that_cannot_be_written_is_not_blamed_on_the_video(source: Path, tmp_path: Path) -> None:
+    video = source / "moving-digits" / "large" / "train" / "00000.mp4"
+    with pytest.raises(DataError, match=r"small\.mp4: cannot be written \(No such file"):
+        reencode(video, tmp_path / "nowhere" / "small.mp4", short_side=32)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"small\.mp4: cannot be written \(File too large"):
+            reencode(video, tmp_path / "small.mp4", short_side=32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_files_that_were_damaged_or_changed_are_made_again(source: Path, small: Path, tmp_path: Path) -> None:

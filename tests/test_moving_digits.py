@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import resource
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,7 +17,7 @@ import pytest
 from command_line import Vswin
 
 from vswin.data import moving_digits
-from vswin.data.annotations import Split, VideoList
+from vswin.data.annotations import DataError, Split, VideoList
 from vswin.data.drifting_digit import _RGB, CLASSES, ORDERS, Colour, VideoStyle, _path, _timetable, render
 from vswin.data.moving_digits import GENERATOR_VERSION, TINY, Task, generate, is_complete
 from vswin.data.video import probe, read_frames
@@ -210,6 +211,17 @@ def test_the_command_makes_any_size(vswin: Vswin, home: Path, monkeypatch: pytes
 
 def _generate(data: Path) -> None:
     generate(data, task=TASK)
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        for workers in (1, 2):
+            with pytest.raises(DataError, match=r"00000\.mp4: cannot be written \(File too large\); make room"):
+                generate(tmp_path, task=Task(name="full", train=6, val=6), workers=workers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_two_at_once_end_with_one_complete_data_set(tmp_path: Path, folder: Path) -> None:

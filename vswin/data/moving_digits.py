@@ -22,6 +22,7 @@ from .drifting_digit import CLASSES, Floats, VideoStyle, render
 from .encoding import write_video
 from .exclusive import only_one
 from .upkeep.parallel import Lost, outcomes
+from .writing import writing
 
 # Part of every manifest: raise it when the same parameters give other videos, and old data sets are made again.
 GENERATOR_VERSION = 1
@@ -60,12 +61,11 @@ def generate(
     The same task and seed give the same lists and the same decoded pixels for any number of ``workers`` (processes).
     The folder appears whole or not at all: the next call takes over the finished videos of an interrupted one with the
     same parameters, and a second one at the same time waits for the first. What stands there incomplete, or made
-    otherwise, is replaced. Raises DataError for a process that died.
+    otherwise, is replaced. Raises DataError for a process that died and where the disk is full.
     """
     parent = data / "moving-digits"
     folder = parent / task.name
-    parent.mkdir(parents=True, exist_ok=True)
-    with only_one(parent / f".{task.name}.lock"):
+    with writing(folder), only_one(parent / f".{task.name}.lock"):
         if is_complete(data, task=task, seed=seed):
             return folder
         part = parent / f".{task.name}.part"

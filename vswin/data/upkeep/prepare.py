@@ -15,6 +15,7 @@ from ..exclusive import only_one
 from ..formats import list_file
 from ..formats.rows import DataError, Split
 from ..video import VideoError, probe
+from ..writing import writing
 from .parallel import Lost, outcomes
 from .reencode import ENCODER, reencode
 
@@ -56,13 +57,12 @@ def prepare(
     ``short_side`` is in pixels and even. What an earlier call with the same parameters has done is not done again; the
     folder appears when all videos were tried, and a later call adds what was broken then. ``broken.txt`` in it names
     the videos that are left out; one that takes longer than ``seconds`` is. ``on_videos`` is told of videos as they are
-    done. Raises DataError where ``data/name`` was made otherwise, and where the disk is full.
+    done. Raises DataError where ``data/name`` was made otherwise, and where it cannot be written.
     """
     if short_side < 16 or short_side % 2:
         raise DataError(f"expected a short side that is even and at least 16 pixels, got {short_side}; choose another")
     folder = data / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with only_one(folder.with_name(f".{folder.name}.lock")):
+    with writing(folder), only_one(folder.with_name(f".{folder.name}.lock")):
         # Until it is whole, a new data set is out of sight. One that is in sight stays whole, whatever is added.
         work = folder if folder.exists() else folder.with_name(f".{folder.name}.part")
         _same_parameters(work, _parameters(videos, short_side=short_side))
@@ -157,13 +157,19 @@ def _encode_one(work: _Work) -> _Done | str:
 
 
 def _read_journal(journal: IO[str]) -> dict[str, _Done]:
-    """What is done by its target. A last line that was cut off is cut out."""
+    """What is done by its target. A last line that was cut off is cut out, one that is damaged counts as none."""
     journal.seek(0)
     text = journal.read()
     whole = text[: text.rfind("\n") + 1]
     journal.truncate(len(whole.encode()))
-    entries = (_Done(**json.loads(line)) for line in whole.splitlines())
-    return {entry.target: entry for entry in entries}
+    done = {}
+    for line in whole.splitlines():
+        try:
+            entry = _Done(**json.loads(line))
+        except (TypeError, ValueError):
+            continue  # left by a machine that lost its power; the video is made again
+        done[entry.target] = entry
+    return done
 
 
 def _is_done(task: _Task, work: Path, done: Mapping[str, _Done]) -> bool:

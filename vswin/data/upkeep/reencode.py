@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 
 from ..decoding.orientation import Orientation
 from ..decoding.video_source import VideoError, check_file
-from ..formats.rows import DataError
+from ..writing import writing
 
 # One thread and no decision that depends on the processor: the same file everywhere, for one version of the encoder.
 ENCODER = {
@@ -34,7 +34,7 @@ ENCODER = {
     "x264-params": "cpu-independent=1",
 }
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # Where a file states none, as few do.
 _DEFAULT_RATE = Fraction(25)
@@ -54,9 +54,11 @@ def reencode(source: Path, target: Path, *, short_side: int) -> Encoded:
 
     The long side is the nearest even number. Frames keep their times, counted from the first. Raises VideoError where
     ``source`` cannot be decoded to its end, has frames of several sizes or is a folder of frames, DataError where the
-    disk is full.
+    disk is full or ``target`` cannot be written.
     """
     check_file(source)
+    with writing(target):
+        target.touch()
     try:
         with av.open(str(source.absolute()), metadata_errors="replace") as container:
             stream = container.streams.best("video")
@@ -74,9 +76,8 @@ def reencode(source: Path, target: Path, *, short_side: int) -> Encoded:
                 return writer.end()
     except (av.FFmpegError, OSError) as error:
         if error.errno in _DISK_FULL:
-            raise DataError(
-                f"{target}: cannot be written ({error.strerror}); make room and run the same command again"
-            ) from error
+            with writing(target):
+                raise
         raise VideoError(f"{source}: cannot be re-encoded ({error.strerror}); replace the file") from error
 
 
