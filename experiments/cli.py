@@ -57,6 +57,9 @@ MicroBatchOption = Annotated[
 ViewsOption = Annotated[
     int | None, typer.Option(min=1, metavar="VIEWS", help="Test views in memory at once; fewer where the GPU is small.")
 ]
+RecomputeOption = Annotated[
+    bool, typer.Option("--recompute", help="Compute activations again for the gradient: slower, in less memory.")
+]
 VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
 
 
@@ -92,6 +95,7 @@ def run(
     workers: WorkersOption = None,
     micro_batch: MicroBatchOption = None,
     views_at_once: ViewsOption = None,
+    recompute: RecomputeOption = False,
 ) -> None:
     """Train and test one variant in this process; goes on where an earlier attempt stopped.
 
@@ -103,7 +107,9 @@ def run(
     from .tracking import Mirror
 
     experiment = find_experiment(scale, find_variant(variant))
-    runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once)
+    runtime = default_runtime(
+        scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute
+    )
     [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
     if not _is_first_process():
         if step.action is not Action.DONE:
@@ -137,6 +143,7 @@ def launch(
     workers: WorkersOption = None,
     micro_batch: MicroBatchOption = None,
     views_at_once: ViewsOption = None,
+    recompute: RecomputeOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +175,9 @@ def launch(
         mirror = Mirror()
         mirror.prepare(scale)
         jobs = jobs or places(scale)
-        runtime = default_runtime(scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once)
+        runtime = default_runtime(
+            scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute
+        )
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
         with LaunchProgress(console, total=len(todo)) as progress:

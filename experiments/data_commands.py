@@ -230,8 +230,13 @@ def _listings(dataset: str, split: str | None) -> dict[Split, Listing]:
 
 def _free(folder: Path, listings: dict[Split, Listing]) -> None:
     """Refuse to write over lists."""
-    names = [f"{split}.txt" for split in listings]
-    taken = [name for name in names if (folder / name).exists()]
+    from vswin.data.formats.list_file import read_classes
+
+    taken = [name for name in (f"{split}.txt" for split in listings) if (folder / name).exists()]
+    classes = {listing.classes for listing in listings.values()}
+    # the same names may stay: what is written beside them means the same
+    if (folder / "classes.txt").exists() and classes != {read_classes(folder)}:
+        taken.append("classes.txt")
     if taken:
         _fail(f"{folder / taken[0]} is there already, and is not written over; choose another folder", code=2)
 

@@ -27,7 +27,12 @@ class Runtime:
 
 
 def default_runtime(
-    scale: Scale, *, workers: int | None = None, micro_batch: int | None = None, views_at_once: int | None = None
+    scale: Scale,
+    *,
+    workers: int | None = None,
+    micro_batch: int | None = None,
+    views_at_once: int | None = None,
+    recompute: bool = False,
 ) -> Runtime:
     """What suits ``scale`` on this machine, except for what is given.
 
@@ -39,6 +44,7 @@ def default_runtime(
     return Runtime(
         workers=workers,
         micro_batch=micro_batch,
+        recompute=recompute,
         views_at_once=views_at_once or (12 if scale is Scale.PAPER else 32),
         checkpoint_minutes=10.0 if scale is Scale.PAPER else 1.0,
     )

@@ -176,7 +176,8 @@ class Mirror:
         return found[0] if found else None
 
     def _log_artifacts(self, run: RunDirectory, run_id: str) -> None:
-        for path in (run.recipe, run.journal, *sorted(run.path.glob("tests/*"))):
+        tests = sorted(path for path in run.path.glob("tests/*") if path.is_file())
+        for path in (run.recipe, run.journal, *tests):
             self._client.log_artifact(run_id, str(path))
 
 

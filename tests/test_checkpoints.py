@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import re
@@ -69,6 +70,15 @@ def test_what_is_saved_loads_again(name: str, tmp_path: Path) -> None:
     assert same(weights(fresh), weights(model))
     assert set(report.loaded) == {name for name, _ in model.named_parameters()}
     assert (report.random, report.unused) == ((), ())
+
+
+def test_a_colleague_can_read_what_is_saved(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_weights(video_model(), tmp_path / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def test_class_names_travel_with_the_weights(tmp_path: Path) -> None:

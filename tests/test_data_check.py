@@ -196,6 +196,23 @@ def test_the_command_tells_people_and_scripts(sports: Path, vswin: Vswin, monkey
     vswin("data", "check", "good")
 
 
+def test_other_class_names_are_not_written_over(
+    sports: Path, vswin: Vswin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSWIN_DATA", str(sports.parent))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "classes.txt").write_text("jump\nrun\n")
+    answer = vswin("data", "check", "sports", "--write-lists", str(other), code=2)
+    assert "classes.txt is there already" in answer.stderr
+    (other / "classes.txt").unlink()
+    vswin("data", "check", "sports", "--write-lists", str(other))
+    (other / "train.txt").unlink()
+    (other / "val.txt").unlink()
+    # the same names may stay
+    vswin("data", "check", "sports", "--write-lists", str(other))
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

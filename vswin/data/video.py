@@ -24,7 +24,8 @@ class Decoder(StrEnum):
     """Who decodes video files; TORCHCODEC is the optional extra of that name.
 
     Both give the same frames, to the bit where colour planes have full size or hold 8 bits and even sizes. Elsewhere
-    (10 bits with halved planes, odd sizes) colours are resampled, and FFmpeg's versions place them differently.
+    (10 bits with halved planes, odd sizes, frames marked as interlaced) colours are resampled, and FFmpeg's versions
+    and filters place them differently.
     """
 
     PYAV = "pyav"

@@ -190,14 +190,21 @@ def load_state(
 def save_weights(model: nn.Module, path: str | os.PathLike[str], *, classes: Sequence[str] = ()) -> None:
     """Write a model's weights as safetensors, under the names :func:`load_checkpoint` reads.
 
-    The file appears complete or not at all. It keeps the names of the ``classes`` for :func:`read_classes`.
+    The file appears complete and on disk or not at all, with the permissions of any new file. It keeps the names of
+    the ``classes`` for :func:`read_classes`.
     """
     from safetensors.torch import save_file
 
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # safetensors makes files that only their owner can read
+    partial.touch()
+    permissions = partial.stat().st_mode
     save_file(state, partial, metadata={"format": "pt", "classes": json.dumps(list(classes))})
+    partial.chmod(permissions)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -94,7 +94,11 @@ def save(
     for abandoned in directory.glob("*.partial"):
         abandoned.unlink()
     try:
+        # safetensors makes files that only their owner can read
+        partial.touch()
+        permissions = partial.stat().st_mode
         save_file(tensors, partial, metadata={**metadata, "digest": _digest(metadata, tensors)})
+        partial.chmod(permissions)
         _fsync(partial)
         partial.rename(target)
         _fsync(directory)

@@ -24,4 +24,4 @@ def write_good(report: Report, folder: Path) -> None:
             rows.append((str(name), videos.labels[index]))
         list_file.write(folder / f"{split}.txt", rows=rows)
         if videos.classes:
-            (folder / "classes.txt").write_text("".join(f"{name}\n" for name in videos.classes))
+            (folder / "classes.txt").write_text("".join(f"{name}\n" for name in videos.classes), encoding="utf-8")
