@@ -32,7 +32,9 @@ def shortage_explained(*, micro_batch: int, rank_batch: int, effective_batch: in
         if not _is_shortage(error):
             raise
         if micro_batch == 1:
-            advice = "use activation checkpointing (--recompute), which computes activations again instead of keeping them"
+            advice = (
+                "use activation checkpointing (--recompute), which computes activations again instead of keeping them"
+            )
         else:
             half = micro_batch // 2
             advice = (
