@@ -15,6 +15,7 @@ from vswin.config import (
     DataConfig,
     Extent,
     InitConfig,
+    OptimConfig,
     Optimizer,
     PerceiverConfig,
     Protocol,
@@ -55,7 +56,7 @@ def mini(recipe: Recipe) -> Recipe:
             warmup_epochs=max(optim.warmup_epochs, 2.5),
             batch_size=16,
             epochs=EPOCHS,
-            milestones=tuple(round(EPOCHS * milestone / optim.epochs) for milestone in optim.milestones),
+            milestones=_scaled(optim, epochs=EPOCHS),
         ),
         protocol=Protocol(clips=2, crops=1, short_side=SIDE, crop=SIDE),
     )
@@ -64,17 +65,27 @@ def mini(recipe: Recipe) -> Recipe:
 def tiny(recipe: Recipe) -> Recipe:
     """Under five seconds, start-up included: for tests only."""
     small = mini(recipe)
-    epochs = 10
     return replace(
         small,
         model=_tiny_model(small.model),
         data=replace(small.data, dataset="moving-digits/tiny"),
-        optim=replace(small.optim, batch_size=8, epochs=epochs, warmup_epochs=min(1.0, small.optim.warmup_epochs)),
+        optim=replace(
+            small.optim,
+            batch_size=8,
+            epochs=10,
+            warmup_epochs=1.0,
+            milestones=_scaled(recipe.optim, epochs=10),
+        ),
     )
 
 
+def _scaled(optim: OptimConfig, *, epochs: int) -> tuple[int, ...]:
+    """The milestones of ``optim`` in a training of ``epochs`` epochs."""
+    return tuple(round(epochs * milestone / optim.epochs) for milestone in optim.milestones)
+
+
 def _model(model: VideoModelConfig) -> VideoModelConfig:
-    """A model of about ten million FLOPs a clip."""
+    """A model of ten to twenty million FLOPs a clip."""
     match model:
         case Swin3DConfig():
             return replace(
