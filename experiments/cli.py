@@ -19,13 +19,14 @@ from .profiles import profiles
 from .recipe import Scale
 from .registry import (
     Experiment,
-    Table,
+    NoRecipeError,
     UnknownNameError,
     experiments,
     find_experiment,
     find_table,
     find_variant,
     tables,
+    tables_at,
 )
 from .runs import RunDirectory, State, existing, locked
 from .runtime import default_runtime
@@ -69,7 +70,12 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         display.print_json(
             {
-                table.id: {"caption": table.caption, "variants": [variant.id for variant in table.variants]}
+                table.id: {
+                    "caption": table.caption,
+                    "scales": table.scales,
+                    "variants": [variant.id for variant in table.variants if variant.recipe],
+                    "reported": [variant.id for variant in table.variants if variant.recipe is None],
+                }
                 for table in tables().values()
             }
         )
@@ -78,9 +84,16 @@ def list_(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(variant: VariantArgument, scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+def show(
+    variant: VariantArgument,
+    scale: Annotated[
+        Scale | None, typer.Option(help="Size of the experiment; default: mini where the variant has it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """One variant: the paper's numbers, the difference to the baseline, the whole recipe, how to run it."""
     found = find_variant(variant)
+    scale = scale or (Scale.MINI if Scale.MINI in found.scales else Scale.PAPER)
     if as_json:
         display.print_json(display.variant_json(found, scale))
     else:
@@ -280,7 +293,7 @@ def tables_(table: SomeTables = None, scale: ScaleOption = Scale.MINI, as_json: 
     from .collect import load_records
     from .tables import cells, legend, write
 
-    chosen = _tables(table)
+    chosen = tables_at(scale, table or ())
     records = load_records(scale)
     files = write(chosen, scale, records)
     if as_json:
@@ -319,7 +332,7 @@ def main() -> None:
     """The ``vswin`` command."""
     try:
         app()
-    except UnknownNameError as error:
+    except (UnknownNameError, NoRecipeError) as error:
         _fail(str(error), code=2)
     except Exception as error:
         # our own errors say what is wrong and what to do; a traceback above would hide it
@@ -328,12 +341,8 @@ def main() -> None:
         _fail(str(error))
 
 
-def _tables(names: Iterable[str] | None) -> list[Table]:
-    return [find_table(name) for name in names] if names else list(tables().values())
-
-
 def _chosen(scale: Scale, names: Iterable[str] | None) -> list[Experiment]:
-    return experiments(scale, _tables(names))
+    return experiments(scale, tables_at(scale, names or ()))
 
 
 def _plan(chosen: list[Experiment], seeds: int) -> list[Step]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -42,26 +43,52 @@ def print_json(content: Any) -> None:
 
 
 def show_tables(console: Console) -> None:
-    """Every table with its variants."""
+    """Every table with its variants, block by block; what the paper only reports in one paragraph."""
+    width = 2 + max(len(variant.id) for table in tables().values() for variant in table.variants if variant.recipe)
     for table in tables().values():
-        console.print(f"[bold]{table.id}[/]  {table.question}")
-        for variant in table.variants:
-            console.print(f"  {variant.id:<24}{variant.label}")
+        console.print(f"[bold]{table.id}[/]{_where(table.scales)}")
+        console.print(Padding(table.question, (0, 0, 0, 2)))
+        for block, variants in zip(table.blocks, table.by_block, strict=True):
+            runnable = [variant for variant in variants if variant.recipe]
+            if runnable and len(table.blocks) > 1:
+                console.print(f"  [dim]{block.title}[/]{_where(block.scales) if block.scales != table.scales else ''}")
+            for variant in runnable:
+                console.print(f"  {variant.id:<{width}}{_summary(variant)}", soft_wrap=True)
+        reported = [variant.name for variant in table.variants if variant.recipe is None]
+        if reported:
+            console.print(Padding(f"[dim]reported only: {', '.join(reported)}[/]", (0, 0, 0, 2)))
+
+
+def _where(scales: tuple[Scale, ...]) -> str:
+    return "" if Scale.MINI in scales else "  [dim](scale paper only)[/]"
+
+
+def _summary(variant: Variant) -> str:
+    """The row's label, and where they tell rows apart pre-training and views."""
+    paper = variant.paper
+    known = [paper.pretrain, paper.views] if paper else []
+    return ", ".join([variant.label, *(item for item in known if item)])
 
 
 def variant_json(variant: Variant, scale: Scale) -> dict[str, Any]:
-    """Everything ``show_variant`` prints, as plain data."""
-    recipe, baseline = variant.at(scale), find_table(variant.table).variants[0].at(scale)
-    return {
+    """Everything ``show_variant`` prints, as plain data; for a reported reference what the paper prints."""
+    content = {
         "id": variant.id,
         "label": variant.label,
+        "paper": vars(variant.paper) if variant.paper else None,
+        "scales": variant.scales,
+    }
+    if variant.recipe is None:
+        return content
+    recipe, baseline = variant.at(scale), find_table(variant.table).baseline_of(variant)
+    changes = difference(recipe, baseline.at(scale)) if baseline else {}
+    return {
+        **content,
         "scale": scale,
         "signature": recipe.signature,
         "protocol": recipe.protocol_signature,
-        "paper": vars(variant.paper) if variant.paper else None,
-        "difference": {
-            path: {"baseline": old, "here": new} for path, (old, new) in sorted(difference(recipe, baseline).items())
-        },
+        "baseline": baseline.id if baseline else None,
+        "difference": {path: {"baseline": old, "here": new} for path, (old, new) in sorted(changes.items())},
         "cost": asdict(view_cost(recipe)),
         "recipe": flatten(recipe),
     }
@@ -71,18 +98,23 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     """One variant: paper value, difference to the baseline, recipe, commands."""
     table = find_table(variant.table)
     content = variant_json(variant, scale)
-    console.print(f"[bold]{variant.id}[/]  {variant.label}\n{table.question}\n")
+    title = f" ({variant.block})" if variant.block else ""
+    console.print(f"[bold]{variant.id}[/]  {variant.label}{title}\n{table.question}\n")
     console.print(f"  {'the paper':<28}{_reported(variant.paper)}")
+    if variant.recipe is None:
+        console.print(f"  {'here':<28}reported only: a number of the paper to compare with, nothing to run")
+        return
     console.print(f"  {'scale':<28}{scale}")
     console.print(f"  {'signature':<28}{content['signature']}, tested under protocol {content['protocol']}")
     also = [other.id for other in find_experiment(scale, variant).variants if other.id != variant.id]
     if also:
         console.print(f"  {'same run as':<28}{', '.join(also)}")
-    console.print(f"\n[bold]differs from {table.variants[0].id} in[/]")
-    for path, change in content["difference"].items():
-        console.print(f"  {path:<28}{_plain(change['here'])}  [dim](there {_plain(change['baseline'])})[/]")
-    if not content["difference"]:
-        console.print("  nothing: it is the baseline")
+    if content["baseline"]:
+        console.print(f"\n[bold]differs from {content['baseline']} in[/]")
+        for path, change in content["difference"].items():
+            console.print(f"  {path:<28}{_plain(change['here'])}  [dim](there {_plain(change['baseline'])})[/]")
+        if not content["difference"]:
+            console.print("  nothing: it is the baseline")
     _show_cost(console, content["cost"])
     console.print("\n[bold]recipe[/]")
     for path, value in content["recipe"].items():
@@ -90,6 +122,8 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     console.print("\n[bold]commands[/]")
     console.print(f"  vswin run {variant.id} --scale {scale} --seed 0")
     console.print(f"  vswin launch {table.id} --scale {scale} --seeds 3")
+    for note in table.notes:
+        console.print(f"\n[dim]{note}[/]")
 
 
 def step_json(step: Step) -> dict[str, Any]:
@@ -134,15 +168,34 @@ def result(record: Record) -> str:
 
 
 def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str) -> None:
-    """A table of the paper, as ``tables.cells`` gives it."""
+    """A table of the paper, as ``tables.cells`` gives it, block by block."""
+    from .tables import BLOCK, DASH
+
     grid = Grid(
         title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
-    for position, name in enumerate(frame.columns):
+    frame = frame.copy()
+    for name in ("pretrain, paper", "views, paper"):
+        # on a terminal there is no room for columns of their own
+        if name in frame:
+            told = frame.pop(name)
+            frame[""] += told.map(lambda cell: "" if cell == DASH else f", {cell}")
+    blocks = frame.pop(BLOCK).tolist() if BLOCK in frame else []
+    headings = [name.replace(", ", ",\n") for name in frame.columns]
+    widths = [frame[name].str.len().max() for name in frame.columns]
+    if (
+        sum(map(max, widths, [max(map(len, heading.split("\n"))) for heading in headings])) + 2 * len(widths)
+        > console.width
+    ):
+        headings = [name.replace(" ", "\n") for name in frame.columns]
+        grid.collapse_padding = True
+    for number, (name, heading) in enumerate(zip(frame.columns, headings, strict=True)):
         style = "dim" if name.endswith("paper") else ""
-        heading = name.replace(", ", ",\n")
-        grid.add_column(heading, justify="left" if position == 0 else "right", style=style, no_wrap=True)
-    for row in frame.to_numpy():
+        grid.add_column(heading, justify="right" if number else "left", style=style, no_wrap=number > 0)
+    for number, row in enumerate(frame.to_numpy()):
+        if blocks and (number == 0 or blocks[number] != blocks[number - 1]):
+            grid.add_section()
+            grid.add_row(Text(blocks[number], style="bold"))
         grid.add_row(*row)
     console.print(grid)
     for note in (legend, *table.notes):
@@ -178,9 +231,13 @@ def _show_cost(console: Console, cost: Mapping[str, Any]) -> None:
 def _reported(paper: Reported | None) -> str:
     if paper is None:
         return "reports nothing: a control of ours"
-    costs = [f"{paper.gflops:g} GFLOPs"] if paper.gflops else []
-    costs += [f"{paper.params:.1f} M"] if paper.params else []
-    return ", ".join([f"top-1 {paper.top1:.1f}", f"top-5 {paper.top5:.1f}", *costs])
+    cells = [f"top-1 {paper.top1:.1f}"]
+    cells += [f"top-5 {paper.top5:.1f}"] if paper.top5 else []
+    cells += [f"{paper.gflops:g} GFLOPs"] if paper.gflops else []
+    cells += [f"{paper.params} M"] if paper.params else []
+    cells += [f"views {paper.views}"] if paper.views else []
+    cells += [f"pre-trained on {paper.pretrain}"] if paper.pretrain else []
+    return ", ".join(cells)
 
 
 def _plain(value: Any) -> str:

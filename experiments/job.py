@@ -11,8 +11,9 @@ import math
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vswin.config import InitConfig, VideoInitConfig
 
 from . import folders, provenance
 from .clock import Clock
@@ -24,6 +25,7 @@ from .runs import Ownership, RunDirectory, write_json, write_text
 from .runtime import Runtime
 from .signals import Stop, stop_signals
 from .testing import TestBench, leave_record
+from .weights import weights_file, weights_name, where_to_get
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,17 +94,12 @@ def check_ready(experiments: Collection[Experiment]) -> None:
     """See that what ``experiments`` read is there before any job starts; raises vswin.data's DataError if not."""
     from vswin.data.annotations import DataError, Split, VideoList
 
-    for image in sorted({experiment.recipe.init.image or "" for experiment in experiments} - {""}):
-        if not image_weights(image).exists():
-            raise DataError(f"{image_weights(image)}: the image model to start from is missing; {_where_to_get(image)}")
+    for name in sorted({weights_name(experiment.recipe.init) or "" for experiment in experiments} - {""}):
+        if not weights_file(name).exists():
+            raise DataError(f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}")
     for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
         for split in Split:
             _ = VideoList.of_split(folders.data(), dataset=dataset, split=split).fingerprint
-
-
-def image_weights(name: str) -> Path:
-    """Where the weights of the image model ``name`` lie."""
-    return folders.data() / "weights" / f"{name}.pth"
 
 
 def _train_and_test(
@@ -265,13 +262,16 @@ def _train_and_test(
 def _initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
     import torch
 
-    from vswin.models import build, inflate, read_checkpoint
+    from vswin.models import build, inflate, load_checkpoint, read_checkpoint
+    from vswin.models.checkpoints import HeadLoading
 
     torch.manual_seed(seed)
     model = build(recipe.model, activation_checkpointing=runtime.recompute)
-    if recipe.init.image is not None:
-        weights = read_checkpoint(image_weights(recipe.init.image))
-        print(inflate(weights, model, embedding=recipe.init.embedding, bias=recipe.init.bias), flush=True)
+    match recipe.init:
+        case InitConfig(image=str(name), embedding=embedding, bias=bias):
+            print(inflate(read_checkpoint(weights_file(name)), model, embedding=embedding, bias=bias), flush=True)
+        case VideoInitConfig(video=name):
+            print(load_checkpoint(model, weights_file(name), head=HeadLoading.KEEP), flush=True)
     return model
 
 
@@ -316,7 +316,3 @@ def _last_metrics(run: RunDirectory) -> Mapping[str, float]:
     for entry, _ in read(run.journal):
         last = entry.metrics
     return last
-
-
-def _where_to_get(image: str) -> str:
-    return f"put {image}.pth of github.com/SwinTransformer/storage, release v1.0.0, there"

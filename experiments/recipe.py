@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from vswin.config import DataConfig, InitConfig, OptimConfig, Protocol, Swin3DConfig
+from vswin.config import DataConfig, Init, OptimConfig, Protocol, VideoModelConfig
 
 # Part of every signature: raise it when the meaning of a field changes, and old runs are no longer taken for new ones.
 SCHEMA = 1
@@ -27,8 +27,8 @@ class Scale(StrEnum):
 class Recipe:
     """The training part (model, init, data, optim) and the protocol it is tested under."""
 
-    model: Swin3DConfig
-    init: InitConfig
+    model: VideoModelConfig
+    init: Init
     data: DataConfig
     optim: OptimConfig
     protocol: Protocol

@@ -17,6 +17,9 @@ from .runs import write_text
 from .statistics import Summary, summarise
 
 DASH = "-"
+BLOCK = "block"
+# Columns of words; the others are of numbers.
+WORDS = (BLOCK, "", "pretrain, paper")
 
 
 def measured(variant: Variant, scale: Scale, records: Iterable[Record]) -> list[Record]:
@@ -54,28 +57,34 @@ def _of_kind(kind: Kind, variant: Variant, scale: Scale, records: Iterable[Recor
 def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame:
     """``table`` as it is printed: the row's name, ours at ``scale``, then what the paper reports, all as text.
 
-    The paper's number never stands in our column; what was not measured is a dash.
+    At scale paper rows that the paper only reports are there, too. The paper's number never stands in our column; what
+    was not measured is a dash. A table of several blocks has their titles in the column ``block``.
     """
     records = list(records)
     at_paper = scale is Scale.PAPER
     rows = []
-    for variant in table.variants:
-        mine = measured(variant, scale, records)
+    for variant in rows_at(table, scale):
+        ours = variant.recipe is not None
+        mine = measured(variant, scale, records) if ours else []
         paper = variant.paper
-        weights = published(variant, scale, records)
+        weights = published(variant, scale, records) if ours else None
         rows.append(
             {
+                BLOCK: variant.block or DASH,
                 "": variant.label,
+                "pretrain, paper": paper.pretrain or DASH if paper else DASH,
+                "views, paper": paper.views or DASH if paper else DASH,
                 f"top-1, ours ({scale})": _mean(summarise([record.top1 for record in mine])),
                 # of the miniature's six classes five are always among the first five
                 **({f"top-5, ours ({scale})": _mean(summarise([r.top5 for r in mine]))} if at_paper else {}),
-                "seeds": str(len(mine)),
+                "seeds": str(len(mine)) if ours else DASH,
                 "top-1, published weights": _number(weights.top1 if weights else None, 1),
                 "top-5, published weights": _number(weights.top5 if weights else None, 1),
                 "top-1, paper": _number(paper.top1 if paper else None, 1),
                 "top-5, paper": _number(paper.top5 if paper else None, 1),
                 "GFLOPs, paper": _number(paper.gflops if paper else None, 0),
-                "param (M), paper": _number(paper.params if paper else None, 1),
+                # one digit, as printed; two in one cell
+                "param (M), paper": str(paper.params) if paper and paper.params else DASH,
             }
         )
     frame = pd.DataFrame(rows)
@@ -83,9 +92,14 @@ def cells(table: Table, scale: Scale, records: Iterable[Record]) -> pd.DataFrame
         columns=[
             name
             for name in frame.columns
-            if str(name).endswith(("paper", "published weights")) and (frame[name] == DASH).all()
+            if str(name).endswith((BLOCK, "paper", "published weights")) and (frame[name] == DASH).all()
         ]
     )
+
+
+def rows_at(table: Table, scale: Scale) -> tuple[Variant, ...]:
+    """What ``table`` shows at ``scale``: the rows that can be run there, at scale paper all."""
+    return table.variants if scale is Scale.PAPER else table.at(scale)
 
 
 def legend(table: Table, scale: Scale, records: Iterable[Record]) -> str:
@@ -97,9 +111,9 @@ def legend(table: Table, scale: Scale, records: Iterable[Record]) -> str:
         else f"scale {scale}, a small model on Moving Digits"
     )
     parts = [f"Ours: {ours}; percent of test videos, mean ± standard deviation over seeds."]
-    if any(published(variant, scale, records) for variant in table.variants):
+    if any(published(variant, scale, records) for variant in table.at(scale)):
         parts.append("Published weights: a downloaded checkpoint, tested here on our videos.")
-    if any(variant.paper for variant in table.variants):
+    if any(variant.paper for variant in rows_at(table, scale)):
         if scale is not Scale.PAPER:
             parts.append("The paper's columns are Kinetics-400: another scale, not comparable number by number.")
         parts.append(f"Source of the paper's columns: {table.source}.")
@@ -111,7 +125,7 @@ def to_markdown(table: Table, scale: Scale, records: Iterable[Record]) -> str:
     records = list(records)
     frame = cells(table, scale, records)
     header = "| " + " | ".join(frame.columns) + " |"
-    rule = "|" + "|".join([" :-- "] + [" --: "] * (frame.shape[1] - 1)) + "|"
+    rule = "|" + "|".join(" :-- " if name in WORDS else " --: " for name in frame.columns) + "|"
     body = ["| " + " | ".join(row) + " |" for row in frame.to_numpy()]
     grid = "\n".join([header, rule, *body])
     parts = [f"### {table.id}: {table.caption}", table.question, grid, legend(table, scale, records)]
@@ -167,7 +181,7 @@ def seeds(tables: Iterable[Table], scale: Scale, records: Iterable[Record]) -> p
                 "top5": record.top5,
             }
             for table in tables
-            for variant in table.variants
+            for variant in table.at(scale)
             for record in measured(variant, scale, records)
         ],
         columns=["table", "row", "seed", "top1", "top5"],
@@ -179,7 +193,7 @@ def curves(tables: Iterable[Table], scale: Scale, records: Iterable[Record], *, 
     records = list(records)
     parts = []
     for table in tables:
-        for variant in table.variants:
+        for variant in table.at(scale):
             for record in measured(variant, scale, records):
                 details = load_details(records_folder(scale) / f"{record.name}.json")
                 loss = pd.Series(details.loss).rolling(smooth, min_periods=1).mean()

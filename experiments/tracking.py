@@ -196,15 +196,19 @@ def _tags(run: RunDirectory, experiment: Experiment) -> dict[str, str]:
         "mlflow.note.content": "\n\n".join(_describe(variant, run.scale) for variant in experiment.variants),
     }
     for variant in experiment.variants:
-        tags[variant.table] = variant.label
+        # a run can be two rows of one table, as Swin-L under two protocols
+        before = f"{tags[variant.table]}; " if variant.table in tags else ""
+        tags[variant.table] = before + variant.label
     return tags
 
 
 def _describe(variant: Variant, scale: Scale) -> str:
     table = find_table(variant.table)
-    changes = difference(variant.at(scale), table.variants[0].at(scale))
+    baseline = table.baseline_of(variant)
+    changes = difference(variant.at(scale), baseline.at(scale)) if baseline else {}
     lines = [f"**{variant.id}**: {variant.label}. {table.question}"]
     lines += [f"- `{path}`: {old} in the baseline, {new} here" for path, (old, new) in sorted(changes.items())]
     if variant.paper:
-        lines.append(f"- the paper reports {variant.paper.top1} / {variant.paper.top5} (top-1 / top-5, {table.source})")
+        top5 = "-" if variant.paper.top5 is None else variant.paper.top5
+        lines.append(f"- the paper reports {variant.paper.top1} / {top5} (top-1 / top-5, {table.source})")
     return "\n".join(lines)

@@ -57,7 +57,8 @@ def address(root: str, *, experiment: str, table: Table | None) -> str:
     page = f"{root}/#/experiments/{experiment}/runs"
     if table is None:
         return page
-    query = f"tags.{table.id} LIKE '%'"
+    # quoted: the id may have a dash
+    query = f"tags.`{table.id}` LIKE '%'"
     return f"{page}?searchFilter={urllib.parse.quote(query)}"
 
 

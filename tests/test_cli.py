@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from command_line import Vswin, vswin_command
+from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.registry import tables
+from experiments.recipe import Scale
+from experiments.registry import experiments, find_variant, tables, tables_at
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,16 @@ from experiments.registry import tables
         (["run", "table4/spilt"], "did you mean 'table4/split'"),
         (["launch", "table44"], "did you mean 'table4'"),
         (["status", "tabel6"], "did you mean 'table6'"),
-        (["tables", "x"], "known: table4, table6"),
+        (["tables", "x"], "known: table1, table2"),
+        (
+            ["launch", "table8", "--scale", "mini"],
+            "table8 does not exist at scale mini, only at paper; add --scale paper",
+        ),
+        (["status", "table4", "table1"], "table1 does not exist at scale mini, only at paper"),
+        (["tables", "table9"], "table9 does not exist at scale mini"),
+        (["run", "table8/center"], "table8/center does not exist at scale mini"),
+        (["show", "deviations/ssv2", "--scale", "mini"], "deviations/ssv2 does not exist at scale mini"),
+        (["run", "table1/i3d", "--scale", "paper"], "table1/i3d is a number that the paper reports for others"),
         (["ui", "tabel6"], "did you mean 'table6'"),
         (["launch", "table4", "--on", "locale"], "did you mean 'local'"),
         (["launch", "table4", "--scale", "mimi"], "'paper', 'mini'"),
@@ -44,7 +55,9 @@ def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monk
     plan = json.loads(vswin("launch", "table4", "table6", "--seeds", "2", "--dry-run", "--json").stdout)
     assert len(plan) == 10
     assert {step["action"] for step in plan} == {"SUBMIT"}
-    assert plan[0]["variants"] == ["table4/joint", "table6/full", "baselines/joint"]
+    assert plan[0]["variants"] == [
+        *("table4/joint", "table5/window-8", "table6/full", "deviations/swin-t", "baselines/joint"),
+    ]
     assert list(home.iterdir()) == []
 
 
@@ -70,7 +83,12 @@ def test_missing_and_damaged_data_say_which_file_and_what_to_do(
 
 def test_missing_image_weights_are_named(vswin: Vswin) -> None:
     answer = vswin("launch", "table4", "--scale", "paper", code=1)
-    assert "swin_tiny_patch4_window7_224.pth" in answer.stderr
+    assert "weights/swin_tiny_patch4_window7_224.pth" in answer.stderr
+    address = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
+    answer = vswin("launch", "table3", "--scale", "paper", code=1)
+    assert "jx_vit_base_p16_224-80ecf9dd.pth" in answer.stderr
+    answer = vswin("run", "table3/swin-b", "--scale", "paper", code=1)
+    assert f"put {address}/swin_base_patch244_window1677_kinetics400_22k.pth there" in answer.stderr
 
 
 def test_json_is_for_scripts(vswin: Vswin) -> None:
@@ -85,6 +103,60 @@ def test_json_is_for_scripts(vswin: Vswin) -> None:
     assert found["data sets"] == "moving-digits/tiny"
 
 
+def test_every_kind_of_row_can_be_shown(home: Path) -> None:
+    """In one process; that every recipe builds and what it costs is tested in test_cost.py."""
+    chosen = [variant for table in tables().values() for variant in table.variants if variant.recipe is None]
+    chosen += [find_variant(name) for name in ("table1/swin-t", "deviations/ssv2", "baselines/timesformer")]
+    for variant in chosen:
+        answer = CliRunner().invoke(app, ["show", variant.id, "--json"])
+        assert answer.exit_code == 0, variant.id
+        content = json.loads(answer.stdout)
+        assert ("signature" in content) is (variant.recipe is not None)
+        assert (content["paper"] is None) is (variant.paper is None)
+
+
+def test_a_reported_row_says_that_there_is_nothing_to_run(vswin: Vswin) -> None:
+    text = vswin("show", "table1/i3d").stdout
+    assert "top-1 72.1, top-5 90.3, 108 GFLOPs, 25.0 M, pre-trained on ImageNet-1K" in " ".join(text.split())
+    assert "reported only" in text
+
+
+def test_show_takes_the_scale_that_there_is(vswin: Vswin) -> None:
+    assert json.loads(vswin("show", "table8/center", "--json").stdout)["scale"] == "paper"
+    assert json.loads(vswin("show", "table4/split", "--json").stdout)["scale"] == "mini"
+
+
+def test_the_list_fits_a_terminal(vswin: Vswin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = vswin("list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 120
+    shown = " ".join(lines)
+    for variant in (variant for table in tables().values() for variant in table.variants):
+        assert (variant.id if variant.recipe else variant.name) in shown
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_all_tables_are_rendered_and_fit_a_terminal(
+    vswin: Vswin, scale: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = vswin("tables", "--scale", scale).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("\u2026" in line for line in lines)
+    written = {path.stem for path in (home / "results" / scale / "tables").iterdir()}
+    assert written == {table.id for table in tables_at(Scale(scale))}
+
+
+def test_planning_the_whole_paper_needs_neither_data_nor_weights(vswin: Vswin) -> None:
+    plan = json.loads(vswin("launch", *tables(), "--scale", "paper", "--seeds", "5", "--dry-run", "--json").stdout)
+    assert len(plan) == 5 * len(experiments(Scale.PAPER))
+    assert plan[1]["variants"] == [
+        *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate"),
+        *("table9/duplicate", "deviations/swin-t", "baselines/joint"),
+    ]
+
+
 def test_show_names_the_tables_that_share_a_run(vswin: Vswin) -> None:
     text = vswin("show", "table6/full").stdout
     assert "same run as" in text
@@ -93,8 +165,6 @@ def test_show_names_the_tables_that_share_a_run(vswin: Vswin) -> None:
 
 
 def test_every_command_has_help() -> None:
-    from typer.testing import CliRunner
-
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     for name in [*names, "data"]:
         assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
@@ -109,7 +179,7 @@ def test_ui_serves_a_table_on_loopback_and_stops(vswin: Vswin, home: Path) -> No
         try:
             _, _, address = (server.stdout.readline().strip() for _ in range(3))
             root, page = address.split("/#/")
-            assert page == "experiments/1/runs?searchFilter=tags.table6%20LIKE%20%27%25%27"
+            assert page == "experiments/1/runs?searchFilter=tags.%60table6%60%20LIKE%20%27%25%27"
             assert root.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(f"{root}/health") as answer:
                 assert answer.status == 200

@@ -206,19 +206,19 @@ def test_failed_run_says_why_and_is_tried_again(
     victim = next((data / "moving-digits" / "tiny" / "train").iterdir())
     whole = victim.read_bytes()
     victim.write_bytes(b"not a video")
-    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1", code=1)
     assert "TooManyBrokenError" in answer.stdout
-    assert "0 finished, 2 did not" in answer.stdout
-    [first, *_] = json.loads(vswin("status", "baselines", "--scale", "tiny", "--json").stdout)
+    assert "0 finished, 3 did not" in answer.stdout
+    [first, *_] = json.loads(vswin("status", "table6", "--scale", "tiny", "--json").stdout)
     assert first["action"] == "RETRY"
     assert f"the first: {victim}: cannot be decoded" in first["error"]
     victim.write_bytes(whole)
     # these are other videos than the failed attempts began with, and they say so
-    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1", code=1)
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1", code=1)
     assert "OtherDataError" in answer.stdout
     shutil.rmtree(Path(os.environ["VSWIN_RUNS"]) / "tiny")
-    vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
-    assert state(run_of("baselines/joint")) is State.DONE
+    vswin("launch", "table6", "--scale", "tiny", "--seeds", "1")
+    assert state(run_of("table6/full")) is State.DONE
 
 
 def test_a_job_refuses_another_recipe_than_was_launched(home: Path) -> None:
@@ -233,19 +233,19 @@ def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.M
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{blocked}/mlflow.db")
-    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1")
     assert "nothing is lost: vswin sync" in answer.stdout
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     vswin("sync", "--scale", "tiny")
-    run = run_of("baselines/space-only")
+    run = run_of("table6/none")
     assert mlflow_points(run) == journal_points(run)
 
 
 def test_a_server_that_is_away_holds_nothing_up(vswin: Vswin, monkeypatch: pytest.MonkeyPatch) -> None:
     # nothing listens on the discard port
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    answer = vswin("launch", "baselines", "--scale", "tiny", "--seeds", "1")
-    assert "2 finished, 0 did not" in answer.stdout
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1")
+    assert "3 finished, 0 did not" in answer.stdout
     assert "nothing is lost: vswin sync" in answer.stdout
     assert "nothing is lost" in vswin("sync", "--scale", "tiny", code=1).stderr
 

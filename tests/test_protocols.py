@@ -16,7 +16,7 @@ from experiments.journal import read
 from experiments.plan import Action, plan
 from experiments.recipe import Recipe, Scale
 from experiments.record import load
-from experiments.registry import Experiment, Row, Table, find_experiment, find_variant, tables
+from experiments.registry import Block, Experiment, Row, Table, find_experiment, find_variant, tables
 from experiments.runs import RunDirectory, State, write_json
 from experiments.runtime import Runtime
 from vswin.config import Protocol
@@ -28,9 +28,7 @@ def views_table(*rows: Row) -> Table:
         caption="Test views.",
         question="Do more views help?",
         source="",
-        baseline=SWIN_T_K400,
-        isolates=("protocol.clips", "protocol.crops", "model.drop_path"),
-        rows=(Row("few"), *rows),
+        blocks=(Block(baseline=SWIN_T_K400, isolates=("protocol.clips",), rows=(Row("few"), *rows)),),
     )
 
 
@@ -39,6 +37,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tables of a test, in place of the paper's; its protocols reach scale ``tiny`` as they are."""
 
     def tiny(self: registry.Variant, scale: Scale) -> Recipe:
+        assert self.recipe is not None
         small = mini.tiny(self.recipe)
         return replace(small, protocol=replace(small.protocol, clips=self.recipe.protocol.clips))
 

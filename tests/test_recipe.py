@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from recipe_files import GOLDEN, recipe_files
 
-from experiments.baselines import SWIN_T_K400
-from experiments.recipe import changed, difference, flatten
+from experiments.baselines import PERCEIVER_K400, SWIN_B_SSV2, SWIN_T_K400, TIMESFORMER_K400
+from experiments.recipe import Recipe, changed, difference, flatten
 from vswin.config import Attention, Extent
 
 ANOTHER: dict[type, Any] = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 0.25}
@@ -25,20 +26,36 @@ def altered(value: Any) -> Any:
     return ANOTHER[type(value)](value)
 
 
-def value_at(path: str) -> Any:
-    value: Any = SWIN_T_K400
+def value_at(recipe: Recipe, path: str) -> Any:
+    value: Any = recipe
     for name in path.split("."):
         value = getattr(value, name)
     return value
 
 
-@pytest.mark.parametrize("path", list(flatten(SWIN_T_K400)))
-def test_every_field_is_in_exactly_one_signature(path: str) -> None:
-    other = changed(SWIN_T_K400, {path: altered(value_at(path))})
-    training_differs = other.signature != SWIN_T_K400.signature
-    protocol_differs = other.protocol_signature != SWIN_T_K400.protocol_signature
+KINDS = {"swin": SWIN_T_K400, "ssv2": SWIN_B_SSV2, "timesformer": TIMESFORMER_K400, "perceiver": PERCEIVER_K400}
+
+
+@pytest.mark.parametrize(("kind", "path"), [(kind, path) for kind, recipe in KINDS.items() for path in flatten(recipe)])
+def test_every_field_is_in_exactly_one_signature(kind: str, path: str) -> None:
+    recipe = KINDS[kind]
+    other = changed(recipe, {path: altered(value_at(recipe, path))})
+    training_differs = other.signature != recipe.signature
+    protocol_differs = other.protocol_signature != recipe.protocol_signature
     assert (training_differs, protocol_differs) == (not path.startswith("protocol."), path.startswith("protocol."))
-    assert list(difference(other, SWIN_T_K400)) == [path]
+    assert list(difference(other, recipe)) == [path]
+
+
+def test_kinds_of_models_and_starts_are_told_apart_by_their_fields() -> None:
+    """A signature knows fields, not classes: two classes must never have the same fields."""
+    for part in ("model", "init"):
+        classes = {type(getattr(recipe, part)) for recipe in KINDS.values()}
+        assert len({tuple(sorted(cls.__dataclass_fields__)) for cls in classes}) == len(classes) > 1
+
+
+def test_recipes_are_those_of_the_golden_files() -> None:
+    """A changed default is a visible difference. If it is meant: ``.venv/bin/python tests/recipe_files.py``."""
+    assert recipe_files() == {path.name: path.read_text() for path in GOLDEN.glob("*.txt")}
 
 
 def test_signature_does_not_depend_on_the_process() -> None:

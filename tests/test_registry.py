@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments.baselines import SWIN_T_K400
+from experiments.baselines import SWIN_B_K400_1K, SWIN_B_K400_22K, SWIN_B_K600, SWIN_B_SSV2, SWIN_S_K400, SWIN_T_K400
 from experiments.recipe import Scale, difference
 from experiments.registry import (
+    Block,
+    NoRecipeError,
     Reported,
     Row,
     Table,
@@ -17,47 +20,168 @@ from experiments.registry import (
     find_table,
     find_variant,
     tables,
+    tables_at,
 )
-from vswin.config import Attention, Extent, Shift
+from experiments.weights import RELEASES, weights_name
+from vswin.config import Attention, Extent, Shift, Swin3DConfig
 
 PAPER = json.loads((Path(__file__).parent / "golden" / "paper_tables.json").read_text())["tables"]
-KEYS = {"table4": "table4_attention_design", "table6": "table6_shift"}
+KEYS = {
+    "table1": "table1_k400",
+    "table2": "table2_k600",
+    "table3": "table3_ssv2",
+    "table4": "table4_attention_design",
+    "table5": "table5_temporal",
+    "table6": "table6_shift",
+    "table7": "table7_lr_ratio",
+    "table8": "table8_embed_init",
+    "table9": "table9_rpb_init",
+}
+
+
+def printed(row: dict[str, Any]) -> Reported:
+    return Reported(
+        top1=row["top1"],
+        top5=row["top5"],
+        gflops=row.get("gflops", row.get("gflops_per_view")),
+        params=row.get("params_m"),
+        pretrain=row.get("pretrain"),
+        views=row.get("views"),
+    )
+
+
+def words(row: dict[str, Any]) -> str:
+    """The paper's name of a row, as our labels have it."""
+    if "method" in row:
+        return str(row["method"]).replace("\u00d7", "x")
+    if "temporal_dim" in row:
+        return f"dimension {row['temporal_dim']}, window {'x'.join(map(str, row['window']))}"
+    if "ratio" in row:
+        return f"{row['ratio']:.1f}x"
+    return str(row.get("design") or row.get("setting") or row.get("init"))
 
 
 @pytest.mark.parametrize("table", KEYS)
-def test_reported_numbers_are_the_papers(table: str) -> None:
-    printed = [
-        Reported(top1=row["top1"], top5=row["top5"], gflops=row.get("gflops"), params=row.get("params_m"))
-        for row in PAPER[KEYS[table]]["rows"]
-    ]
-    assert [variant.paper for variant in find_table(table).variants] == printed
-    assert find_table(table).caption == PAPER[KEYS[table]]["caption"]
+def test_every_row_of_the_paper_is_there_with_its_numbers(table: str) -> None:
+    rows = [(words(row), printed(row)) for row in PAPER[KEYS[table]]["rows"]]
+    assert [(variant.label, variant.paper) for variant in find_table(table).variants] == rows
+    assert PAPER[KEYS[table]]["caption"].startswith(find_table(table).caption)
+    assert find_table(table).source == f"Table {table[-1]} of arXiv 2106.13230v1"
 
 
-def test_row_names_are_the_papers() -> None:
-    assert [v.label for v in find_table("table4").variants] == [r["design"] for r in PAPER[KEYS["table4"]]["rows"]]
-    assert [v.label for v in find_table("table6").variants] == [r["setting"] for r in PAPER[KEYS["table6"]]["rows"]]
+def test_what_is_grey_in_the_paper_is_a_block_of_its_own() -> None:
+    for table in ("table1", "table2", "table3"):
+        grey = [row["greyed_out"] for row in PAPER[KEYS[table]]["rows"]]
+        assert [variant.block == "others, more data (grey)" for variant in find_table(table).variants] == grey
 
 
-@pytest.mark.parametrize("scale", Scale)
+def test_video_swin_and_timesformer_can_be_run_and_the_others_are_reported() -> None:
+    for table in ("table1", "table2", "table3"):
+        for variant in find_table(table).variants:
+            assert (variant.recipe is not None) is variant.label.startswith(("Swin", "TimeSformer"))
+
+
+def test_the_other_reading_of_table_5_has_the_same_numbers() -> None:
+    other = [variant.paper for variant in find_table("table5-patches").variants]
+    assert other == [variant.paper for variant in find_table("table5").variants][:3]
+
+
+def test_views_and_classes_of_a_recipe_are_those_of_its_table() -> None:
+    for variant in (v for table in ("table1", "table2", "table3") for v in find_table(table).variants if v.recipe):
+        assert variant.recipe
+        assert variant.paper
+        assert variant.recipe.protocol.views == variant.paper.views
+        classes = {"table1": ("kinetics400", 400), "table2": ("kinetics600", 600)}
+        expected = classes.get(variant.table, ("something-something-v2", 174))
+        assert (variant.recipe.data.dataset, variant.recipe.model.num_classes) == expected
+
+
+def test_two_protocols_of_one_model_are_one_experiment() -> None:
+    found = find_experiment(Scale.PAPER, find_variant("table1/swin-l-384-10x5"))
+    assert [v.id for v in found.variants] == ["table1/swin-l-384-4x3", "table1/swin-l-384-10x5"]
+    assert [protocol.views for protocol in found.protocols.values()] == ["4x3", "10x5"]
+
+
+def test_what_differs_in_the_released_configs_differs_in_the_recipes() -> None:
+    """By file: what the recipe of that config must say."""
+    recipes = {
+        "swin_tiny_patch244_window877_kinetics400_1k.py": SWIN_T_K400,
+        "swin_small_patch244_window877_kinetics400_1k.py": SWIN_S_K400,
+        "swin_base_patch244_window877_kinetics400_1k.py": SWIN_B_K400_1K,
+        "swin_base_patch244_window877_kinetics400_22k.py": SWIN_B_K400_22K,
+        "swin_base_patch244_window877_kinetics600_22k.py": SWIN_B_K600,
+        "swin_base_patch244_window1677_sthv2.py": SWIN_B_SSV2,
+    }
+    configs = json.loads((Path(__file__).parent / "golden" / "paper_tables.json").read_text())["official_configs"]
+    assert [config["file"] for config in configs] == list(recipes)
+    for config in configs:
+        recipe = recipes[config["file"]]
+        assert isinstance(recipe.model, Swin3DConfig)
+        assert (list(recipe.model.window), list(recipe.model.patch)) == (config["window"], config["patch"])
+        assert (recipe.model.drop_path, recipe.model.num_classes) == (config["drop_path"], config["classes"])
+        optim = recipe.optim
+        assert (optim.lr, optim.backbone_lr_ratio) == (config["lr"], config["backbone_lr_mult"])
+        assert (optim.epochs, optim.warmup_epochs) == (config["epochs"], config["warmup_epochs"])
+        assert (optim.weight_decay, optim.batch_size) == (config["weight_decay"], 8 * config["videos_per_gpu"])
+        assert optim.label_smoothing == config["label_smoothing"]
+        assert recipe.protocol.views == config["test"]
+        assert recipe.data.erasing == config.get("random_erasing", 0)
+        assert f"{weights_name(recipe.init)}.pth" in config["pretrain"].split()
+
+
+def test_all_weights_that_recipes_start_from_have_an_address() -> None:
+    inits = [item.recipe.init for item in experiments(Scale.PAPER)]
+    assert {weights_name(init) for init in inits} - {None} == set(RELEASES)
+
+
 @pytest.mark.parametrize("table", list(tables()))
-def test_variants_differ_in_what_the_table_isolates(table: str, scale: Scale) -> None:
-    found = find_table(table)
-    baseline, *others = found.variants
-    for variant in others:
-        assert set(difference(variant.at(scale), baseline.at(scale))) == set(found.isolates)
+def test_variants_differ_in_what_their_block_isolates(table: str) -> None:
+    for block, (first, *others) in zip(find_table(table).blocks, find_table(table).by_block, strict=True):
+        for scale in block.scales if block.baseline else ():
+            changes = [difference(variant.at(scale), first.at(scale)).keys() for variant in others]
+            assert all(changes)
+            assert set().union(*changes) == set(block.isolates)
+
+
+def test_baselines_are_the_first_rows_of_blocks() -> None:
+    table = find_table("table7")
+    baselines = [table.baseline_of(variant) for variant in table.variants]
+    assert [v.name if v else "" for v in baselines] == [
+        "ratio-0.1-1k",
+        "ratio-0.1-1k",
+        "ratio-0.1-21k",
+        "ratio-0.1-21k",
+    ]
+    assert find_table("table1").baseline_of(find_variant("table1/swin-s")) is None
+    with pytest.raises(ValueError, match="table1/swin-s is no row of table7"):
+        table.baseline_of(find_variant("table1/swin-s"))
+
+
+def test_scales_of_tables() -> None:
+    assert [table.id for table in tables_at(Scale.MINI)] == [
+        *("table4", "table5", "table6", "table5-patches", "deviations", "baselines"),
+    ]
+    assert tables_at(Scale.PAPER) == list(tables().values())
+    assert [v.name for v in find_table("deviations").at(Scale.MINI)] == ["swin-t", "swin-t-groups", "swin-t-lr"]
+    with pytest.raises(NoRecipeError, match="table8 does not exist at scale mini, only at paper; add --scale paper"):
+        tables_at(Scale.MINI, ["table4", "table8"])
+    with pytest.raises(NoRecipeError, match="deviations/ssv2 does not exist at scale tiny"):
+        find_variant("deviations/ssv2").at(Scale.TINY)
+    with pytest.raises(NoRecipeError, match="table1/i3d is a number that the paper reports for others"):
+        find_variant("table1/i3d").at(Scale.PAPER)
+
+
+def test_what_exists_at_mini_exists_at_every_scale() -> None:
+    for variant in (v for table in tables().values() for v in table.variants):
+        assert variant.scales in (tuple(Scale), (Scale.PAPER,), ())
+
+
+def make_table_of(*blocks: Block) -> Table:
+    return Table(id="table0", caption="", question="", source="", blocks=blocks)
 
 
 def make_table(*rows: Row) -> Table:
-    return Table(
-        id="table0",
-        caption="",
-        question="",
-        source="",
-        baseline=SWIN_T_K400,
-        isolates=("model.attention",),
-        rows=(Row("joint"), *rows),
-    )
+    return make_table_of(Block(baseline=SWIN_T_K400, isolates=("model.attention",), rows=(Row("joint"), *rows)))
 
 
 def test_stray_change_is_an_error() -> None:
@@ -72,21 +196,29 @@ def test_two_rows_of_the_same_recipe_are_an_error() -> None:
 
 def test_baseline_is_the_first_row() -> None:
     with pytest.raises(ValueError, match="must be the baseline unchanged"):
-        Table(
-            id="table0",
-            caption="",
-            question="",
-            source="",
-            baseline=SWIN_T_K400,
-            isolates=("model.attention",),
-            rows=(Row("split", {"model.attention": Attention.SPLIT}),),
-        )
+        make_table_of(Block(baseline=SWIN_T_K400, rows=(Row("split", {"model.attention": Attention.SPLIT}),)))
+
+
+def test_rows_without_a_baseline_have_recipes_and_no_changes() -> None:
+    with pytest.raises(
+        ValueError, match="table0/a: expected changes in a block with a baseline, a recipe in one without"
+    ):
+        make_table_of(Block(rows=(Row("a", {"model.attention": Attention.SPLIT}),)))
+    with pytest.raises(ValueError, match="table0/a: expected changes"):
+        make_table_of(Block(baseline=SWIN_T_K400, rows=(Row("a", recipe=SWIN_T_K400),)))
+
+
+def test_a_name_is_a_row_of_one_block() -> None:
+    with pytest.raises(ValueError, match="table0: expected a name of its own for every row, got a twice"):
+        make_table_of(Block(rows=(Row("a"),)), Block(rows=(Row("a"),)))
 
 
 def test_the_shared_baseline_is_one_experiment_named_by_its_first_table() -> None:
     shared = find_experiment(Scale.MINI, find_variant("table6/full"))
     assert shared.name == "table4/joint"
-    assert [v.id for v in shared.variants] == ["table4/joint", "table6/full", "baselines/joint"]
+    assert [v.id for v in shared.variants] == [
+        *("table4/joint", "table5/window-8", "table6/full", "deviations/swin-t", "baselines/joint"),
+    ]
     # launched through another table it is still the same experiment, with the same tables
     assert experiments(Scale.MINI, [find_table("table6")])[0] == shared
     assert len(experiments(Scale.MINI, [find_table("table4"), find_table("table6")])) == 5
@@ -101,9 +233,24 @@ def test_the_miniature_keeps_twice_as_many_tokens_in_time_as_a_window_has() -> N
     """As in the paper (16 tokens, window 8): otherwise the temporal shift is clamped away and table 6 sees nothing."""
     for scale in Scale:
         recipe = find_variant("table6/full").at(scale)
+        assert isinstance(recipe.model, Swin3DConfig)
         assert recipe.data.clip.length // recipe.model.patch.time == 2 * recipe.model.window.time
-    assert find_variant("baselines/space-only").at(Scale.MINI).model.window.time == 1
-    assert isinstance(find_variant("table4/joint").at(Scale.MINI).model.window, Extent)
+    space_only = find_variant("baselines/space-only").at(Scale.MINI).model
+    assert isinstance(space_only, Swin3DConfig)
+    assert space_only.window == Extent(1, 3, 3)
+
+
+def test_the_miniature_of_table_5_halves_time() -> None:
+    for name in ("table5", "table5-patches"):
+        for variant in find_table(name).variants:
+            paper, mini = variant.at(Scale.PAPER), variant.at(Scale.MINI)
+            assert isinstance(paper.model, Swin3DConfig)
+            assert isinstance(mini.model, Swin3DConfig)
+            assert (2 * mini.data.clip.length, 2 * mini.model.window.time) == (
+                paper.data.clip.length,
+                paper.model.window.time,
+            )
+            assert mini.model.patch == paper.model.patch
 
 
 @pytest.mark.parametrize(

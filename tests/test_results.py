@@ -172,6 +172,43 @@ def test_a_shared_baseline_shows_in_every_table_that_has_it() -> None:
     assert "GFLOPs, paper" not in frame.columns
 
 
+def test_what_the_paper_only_reports_has_dashes_in_our_columns() -> None:
+    swin = make_record(find_variant("table1/swin-t"), seed=0, top1=78.0, scale=Scale.PAPER)
+    frame = tables.cells(find_table("table1"), Scale.PAPER, [swin]).set_index("")
+    assert frame.loc["I3D"].tolist() == ["others", "ImageNet-1K", "-", "-", "-", "-", "72.1", "90.3", "108", "25.0"]
+    assert frame.loc["Swin-T", "top-1, ours (paper)"] == "78.0"
+    assert frame.loc["ViT-B-VTN", "param (M), paper"] == "11.04"
+    assert frame.loc["CorrNet-101", ["top-5, paper", "param (M), paper"]].tolist() == ["-", "-"]
+    assert frame["views, paper"].tolist()[-2:] == ["4x3", "10x5"]
+
+
+def test_two_protocols_of_one_run_stand_in_their_own_rows() -> None:
+    first, second = (
+        make_record(find_variant(f"table1/swin-l-384-{views}"), seed=0, top1=top1, scale=Scale.PAPER)
+        for views, top1 in (("4x3", 84.0), ("10x5", 85.0))
+    )
+    assert first.signature == second.signature
+    frame = tables.cells(find_table("table1"), Scale.PAPER, [first, second])
+    assert frame["top-1, ours (paper)"].tolist()[-2:] == ["84.0", "85.0"]
+
+
+def test_blocks_are_a_column_where_there_are_several() -> None:
+    frame = tables.cells(find_table("table5"), Scale.MINI, table4_records())
+    assert frame["block"].tolist() == ["temporally global"] * 3 + ["window size"] * 3
+    assert frame["top-1, ours (mini)"].tolist() == ["-", "-", "-", "-", "91.0 ± 1.4", "-"]
+    assert "block" not in tables.cells(find_table("table4"), Scale.MINI, []).columns
+
+
+def test_a_table_shows_only_the_blocks_of_its_scale() -> None:
+    assert set(tables.cells(find_table("deviations"), Scale.MINI, [])["block"]) == {"Swin-T, K400"}
+    assert len(set(tables.cells(find_table("deviations"), Scale.PAPER, [])["block"])) == 4
+
+
+def test_what_the_paper_contradicts_itself_in_is_printed_under_the_table() -> None:
+    assert "82.6 / 95.7 in table 7" in tables.to_markdown(find_table("table1"), Scale.PAPER, [])
+    assert "82.7 / 95.5 in table 1" in tables.to_html(find_table("table7"), Scale.PAPER, [])
+
+
 def test_scales_and_protocols_never_share_a_column() -> None:
     [first, *_] = table4_records()
     other_protocol = dataclasses.replace(first, protocol="ffffff")

@@ -267,6 +267,18 @@ class InitConfig:
     bias: BiasInit = BiasInit.DUPLICATE
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoInitConfig:
+    """The video model of the same architecture that a video model goes on from, by the name of its weights; the head
+    is new (section 4.1: Something-Something v2 starts from Kinetics).
+    """
+
+    video: str
+
+
+Init = InitConfig | VideoInitConfig
+
+
 # Swin-L at 384 pixels: the paper's text never gives its window; 200.0 M parameters and 2107 GFLOPs fit 8x12x12 only.
 SWIN_L_384 = replace(SWIN_L, window=Extent(8, 12, 12))
 
@@ -365,7 +377,8 @@ class PerceiverConfig:
 
 PERCEIVER = PerceiverConfig()
 
-ModelConfig = Swin3DConfig | Swin2DConfig | TimeSformerConfig | PerceiverConfig
+VideoModelConfig = Swin3DConfig | TimeSformerConfig | PerceiverConfig
+ModelConfig = VideoModelConfig | Swin2DConfig
 
 # The names of vswin.create_model.
 MODELS: Mapping[str, ModelConfig] = {

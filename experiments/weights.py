@@ -1,0 +1,48 @@
+"""The published files that training starts from: where they lie here, and where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vswin.config import Init, InitConfig, VideoInitConfig
+
+from . import folders
+
+_SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.0"
+_VIDEO_SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
+_VIT = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-vitjx"
+
+# Named by the READMEs of github.com/microsoft/Swin-Transformer @f82860bf and
+# github.com/SwinTransformer/Video-Swin-Transformer @db018fb8, and by vit.py of
+# github.com/facebookresearch/TimeSformer @a5ef29a7.
+RELEASES = {
+    "swin_tiny_patch4_window7_224": _SWIN,
+    "swin_small_patch4_window7_224": _SWIN,
+    "swin_base_patch4_window7_224": _SWIN,
+    "swin_base_patch4_window7_224_22k": _SWIN,
+    "swin_large_patch4_window7_224_22k": _SWIN,
+    "swin_large_patch4_window12_384_22k": _SWIN,
+    "swin_base_patch244_window1677_kinetics400_22k": _VIDEO_SWIN,
+    "jx_vit_base_p16_224-80ecf9dd": _VIT,
+}
+
+
+def weights_name(init: Init) -> str | None:
+    """The name of the weights that ``init`` reads; None from scratch."""
+    match init:
+        case InitConfig(image=name):
+            return name
+        case VideoInitConfig(video=name):
+            return name
+
+
+def weights_file(name: str) -> Path:
+    """``$VSWIN_DATA/weights/<name>.pth``."""
+    return folders.data() / "weights" / f"{name}.pth"
+
+
+def where_to_get(name: str) -> str:
+    """What to do where the weights called ``name`` are missing."""
+    if name in RELEASES:
+        return f"put {RELEASES[name]}/{name}.pth there"
+    return "put a checkpoint of any format that vswin.load_checkpoint reads there"
