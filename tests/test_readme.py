@@ -12,7 +12,7 @@ import typer.main
 from experiments.cli import app
 from experiments.collect import load_records
 from experiments.recipe import Scale
-from experiments.registry import find_table
+from experiments.registry import find_table, tables_at
 from experiments.tables import to_markdown, write
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -55,6 +55,13 @@ def test_linked_files_exist() -> None:
         assert target.startswith(("http", "#")) or (CLONE / target).exists(), target
 
 
+def test_the_speed_in_the_readme_was_measured() -> None:
+    shown = [line for line in README.splitlines() if re.match(r"\| (inference|training step), ", line)]
+    measured = "".join(path.read_text() for path in (CLONE / "results" / "bench").glob("*.md"))
+    assert len(shown) >= 4
+    assert all(line in measured for line in shown)
+
+
 @pytest.mark.parametrize("table", ["table4", "table6", "baselines"])
 def test_tables_in_the_readme_are_rendered_from_the_committed_records(
     table: str, monkeypatch: pytest.MonkeyPatch
@@ -69,5 +76,5 @@ def test_committed_tables_are_current(tmp_path: Path, monkeypatch: pytest.Monkey
     records = load_records(Scale.MINI)
     committed = CLONE / "results" / "mini" / "tables"
     monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path))
-    written = write([find_table(name) for name in ("table4", "table6", "baselines")], Scale.MINI, records)
+    written = write(tables_at(Scale.MINI), Scale.MINI, records)
     assert {path.name: path.read_text() for path in written} == {p.name: p.read_text() for p in committed.iterdir()}
