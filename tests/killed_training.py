@@ -34,7 +34,7 @@ def train_once(folder: Path, data: Path, seed: int, places: Mapping[str, int]) -
 
     It kills itself in ``log`` of step ``places["log"]``, before it saves step ``places["save"]``, or asks for a batch
     after step ``places["batch"]``; all three are step boundaries, and other processes kill it elsewhere. SIGTERM
-    makes it stop.
+    makes it stop; in ``log`` of step ``places["await stop"]`` it waits for that.
     """
     torch.set_num_threads(1)
     stop = Event()
@@ -61,6 +61,9 @@ def train_once(folder: Path, data: Path, seed: int, places: Mapping[str, int]) -
             # raises where a step that is computed again differs, the state of the random numbers included
             journal.write(step, {**metrics, "train/random": float(int.from_bytes(state, "big"))})
             die_at("log")
+            if places.get("await stop") == step:
+                (folder / "awaiting").touch()
+                assert stop.wait(60), "nobody asked for a stop within a minute"
 
         def before_save() -> None:
             journal.sync()

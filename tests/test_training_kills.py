@@ -102,24 +102,19 @@ def test_killed_at_random_moments(tmp_path: Path, tiny_data: Path) -> None:
 
 
 def test_stopped_by_a_signal(tmp_path: Path, tiny_data: Path) -> None:
-    stops = 0
-    # so small a training may end before the signal comes; then the next one is tried
-    for seed in range(3, 13):
-        whole = undisturbed(tmp_path, tiny_data, seed=seed)
-        folder = tmp_path / f"stopped-{seed}"
-        before = progress(folder)
-        process = start(folder, tiny_data, seed=seed)
-        while progress(folder) == before and process.is_alive():
-            time.sleep(0.001)
+    whole = undisturbed(tmp_path, tiny_data, seed=3)
+    folder = tmp_path / "stopped"
+    for step in (1, 8, STEPS - 1):
+        process = start(folder, tiny_data, seed=3, places={"await stop": step})
+        while not (folder / "awaiting").exists() and process.is_alive():
+            time.sleep(0.005)
         process.terminate()
         ended([process])
-        # what was computed is saved: nothing is computed again
-        assert answer(folder)["step"] == len(history(folder))
-        stops += answer(folder)["end"] == "stopped"
-        assert finish(folder, tiny_data, seed=seed) == whole
-        if stops == 2:
-            break
-    assert stops > 0
+        # the step under way was finished and saved: none is computed again
+        assert answer(folder) | {"end": "stopped", "step": step} == answer(folder)
+        assert len(history(folder)) == step
+        (folder / "awaiting").unlink()
+    assert finish(folder, tiny_data, seed=3) == whole
 
 
 @pytest.mark.slow
