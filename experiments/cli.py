@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import display, folders
+from . import display, folders, people_commands
 from .data_commands import data_app
 from .plan import Action, Step, plan
 from .profiles import profiles
@@ -238,8 +238,6 @@ def evaluate(
 
     Interrupted, the same command goes on. Under torchrun or srun its processes share out the videos.
     """
-    from vswin.data.annotations import DataError
-
     from .progress import testing
     from .published import evaluate_published
     from .record import dump
@@ -248,13 +246,10 @@ def evaluate(
         console.stderr = True
     found = find_variant(variant)
     runtime = default_runtime(scale, workers=workers, views_at_once=views_at_once)
-    try:
-        with testing(console if _is_first_process() else Console(quiet=True), variant) as advance:
-            record = evaluate_published(
-                found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
-            )
-    except (ValueError, FileNotFoundError, DataError) as error:
-        _fail(str(error))
+    with testing(console if _is_first_process() else Console(quiet=True), variant) as advance:
+        record = evaluate_published(
+            found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
+        )
     if record is None:
         return
     console.print(f"{variant}, published weights: {display.result(record)}")
@@ -326,6 +321,10 @@ def doctor(as_json: JsonOption = False) -> None:
         display.print_json([vars(item) for item in found])
     else:
         display.show_findings(console, found)
+
+
+app.command("predict")(people_commands.predict)
+app.command("features")(people_commands.features)
 
 
 def main() -> None:

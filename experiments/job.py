@@ -225,7 +225,13 @@ def _train_and_test(
             stop_if_asked()
 
         if owner and not run.weights.exists():
-            save_weights(outcome.model, run.weights, classes=videos[Split.TRAIN].classes)
+            # the file alone says what it is and how to show it videos
+            save_weights(
+                outcome.model,
+                run.weights,
+                classes=videos[Split.TRAIN].classes,
+                metadata={"recipe": json.dumps(to_dict(recipe))},
+            )
 
         # ---------------------------------------------------------------- test
         for signature, protocol in experiment.protocols.items():

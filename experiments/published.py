@@ -37,13 +37,12 @@ def evaluate_published(
     weight and what computes; ``on_videos`` how many videos each batch added, and of how many. Under torchrun or srun
     the videos are shared out; the first process returns the record, the others None, and report broken videos only.
 
-    Raises FileNotFoundError and ValueError for a file that is not there or does not fit the model, and vswin.data's
-    DataError for a data set.
+    Raises vswin's WeightsError for a file that is not there or does not fit the model, its DataError for a data set.
     """
     import torch
 
     from vswin.data.annotations import Split, VideoList
-    from vswin.models import build, load_checkpoint
+    from vswin.models import NoWeightsError, WeightsError, build, count_classes, load_state, read_checkpoint
     from vswin.training.distributed import World, process_group
 
     code = provenance.commit()
@@ -51,7 +50,7 @@ def evaluate_published(
     world = World.from_environment()
     device = world.device("cuda" if torch.cuda.is_available() else "cpu")
     if not checkpoint.is_file():
-        raise FileNotFoundError(f"expected a checkpoint file, found none at {checkpoint}")
+        raise NoWeightsError(f"expected a checkpoint file, found none at {checkpoint}")
     with checkpoint.open("rb") as file:
         source = Checkpoint(file=checkpoint.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
     videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=Split.VAL)
@@ -71,8 +70,16 @@ def evaluate_published(
             report("tested before; nothing to do")
             return load(result)
 
+        named = f"checkpoint {checkpoint}"
+        state = read_checkpoint(checkpoint)
+        classes = count_classes(state, source=named)
+        if classes not in (None, recipe.model.num_classes):
+            raise WeightsError(
+                f"the {named} tells {classes} classes apart, {variant.id} at scale {scale} {recipe.model.num_classes}; "
+                "test it under a variant of the data set that it was trained on, or see vswin predict"
+            )
         model = build(recipe.model)
-        loaded = load_checkpoint(model, checkpoint)
+        loaded = load_state(model, state, source=named)
         model.to(device)
         bench = TestBench(
             scale=scale,

@@ -131,12 +131,11 @@ class RunDirectory:
         """What was trained, with the names of its classes: a file for ``vswin.load_checkpoint``."""
         return self.path / "weights.safetensors"
 
-    def predictions(self, protocol: str) -> Path:
-        """The scores of every test video under the protocol with this signature."""
-        return self.path / "tests" / f"{protocol}.npz"
-
     def result(self, protocol: str) -> Path:
-        """The record of a test, written last: where it is, training and that test are done."""
+        """The record of a test, written last: where it is, training and that test are done.
+
+        The scores of every test video lie beside it, as npz.
+        """
         return self.path / "tests" / f"{protocol}.json"
 
     def partial_result(self, protocol: str, *, videos: str) -> Path:

@@ -172,3 +172,14 @@ def test_weights_of_another_model_are_refused(vswin: Vswin, weights: Path) -> No
     assert "checkpoint" in answer.stderr
     assert not list(published_folder(Scale.TINY).glob("*.json"))
     assert RunDirectory(Scale.TINY, find_variant("table4/split").at(Scale.TINY).signature, 0).results() == []
+
+
+def test_weights_of_another_data_set_are_refused(vswin: Vswin, weights: Path, tmp_path: Path) -> None:
+    state = read_checkpoint(weights)
+    for name in ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias"):
+        state[name] = torch.zeros(174, *state[name].shape[1:])
+    torch.save(state, tmp_path / "something.pth")
+    answer = vswin("evaluate", VARIANT, "--checkpoint", str(tmp_path / "something.pth"), "--scale", "tiny", code=1)
+    assert "tells 174 classes apart, table4/joint at scale tiny 6; test it under a variant of the data" in answer.stderr
+    answer = vswin("evaluate", VARIANT, "--checkpoint", str(tmp_path / "none.pth"), "--scale", "tiny", code=1)
+    assert "expected a checkpoint file, found none at" in answer.stderr

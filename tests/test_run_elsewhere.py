@@ -72,7 +72,7 @@ def test_what_was_made_of_weights_that_are_trained_again_is_dropped(before_the_l
     run = before_the_last_epoch
     before = read_checkpoint(run.weights)
     protocol = EXPERIMENT.recipe.protocol_signature
-    with np.load(run.predictions(protocol)) as archive:
+    with np.load(run.result(protocol).with_suffix(".npz")) as archive:
         first = {name: archive[name][:5] for name in archive.files} | {"scores": np.full((5, 6), 0.25, np.float32)}
     videos = VideoList.of_split(folders.data(), dataset=EXPERIMENT.recipe.data.dataset, split=Split.VAL)
     partial = run.partial_result(protocol, videos=videos.fingerprint)
@@ -83,5 +83,5 @@ def test_what_was_made_of_weights_that_are_trained_again_is_dropped(before_the_l
     after = read_checkpoint(run.weights)
     assert all(torch.equal(value, trained[name]) for name, value in after.items())
     assert not all(torch.equal(value, before[name]) for name, value in after.items())
-    with np.load(run.predictions(protocol)) as archive:
+    with np.load(run.result(protocol).with_suffix(".npz")) as archive:
         assert (archive["scores"] != 0.25).any(axis=1).all()

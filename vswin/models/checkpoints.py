@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from .choices import chosen
 from .classifier import VideoClassifier
+from .errors import NoWeightsError, WeightsError
 from .inert_pickle import read_inertly
 from .perceiver import Perceiver
 from .swin2d import SwinTransformer2D
@@ -171,7 +172,7 @@ def load_state(
     if written_by is Format.VIT and family is Family.TIMESFORMER and "time_embed" not in dict(model.named_parameters()):
         written_by = Format.TIMESFORMER
     if written_by.family is not family:
-        raise ValueError(
+        raise WeightsError(
             f"expected {family} weights, got {written_by} in the {source}; {_advice(written_by.family, family)}"
         )
     unused = []
@@ -187,11 +188,17 @@ def load_state(
     return LoadReport(format=written_by, loaded=tuple(loaded), random=tuple(kept), unused=tuple(unused))
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike[str], *, classes: Sequence[str] = ()) -> None:
+def save_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a model's weights as safetensors, under the names :func:`load_checkpoint` reads.
 
     The file appears complete and on disk or not at all, with the permissions of any new file. It keeps the names of
-    the ``classes`` for :func:`read_classes`.
+    the ``classes`` for :func:`read_classes`, and any other texts for :func:`read_metadata`.
     """
     from safetensors.torch import save_file
 
@@ -201,7 +208,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], *, classes: Seq
     # safetensors makes files that only their owner can read
     partial.touch()
     permissions = partial.stat().st_mode
-    save_file(state, partial, metadata={"format": "pt", "classes": json.dumps(list(classes))})
+    save_file(state, partial, metadata={**(metadata or {}), "format": "pt", "classes": json.dumps(list(classes))})
     partial.chmod(permissions)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
@@ -214,16 +221,26 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Empty for files of other origin, which do not name them. Raises FileNotFoundError, and ValueError for a damaged
     file.
     """
+    return tuple(json.loads(read_metadata(path).get("classes", "[]")))
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that a safetensors file keeps beside its tensors; empty for files of other kinds.
+
+    Raises FileNotFoundError, and ValueError for a damaged file.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.suffix != ".safetensors" and path.is_file():
-        return ()
+    if not path.is_file():
+        raise NoWeightsError(f"expected a checkpoint file, found none at {path}")
+    if path.suffix != ".safetensors":
+        return {}
     try:
         with safe_open(path, framework="pt") as file:
-            return tuple(json.loads((file.metadata() or {}).get("classes", "[]")))
+            return dict(file.metadata() or {})
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); download it again") from error
+        raise WeightsError(f"{path} is damaged ({error}); download it again") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -238,7 +255,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"expected a checkpoint file, found none at {path}")
+        raise NoWeightsError(f"expected a checkpoint file, found none at {path}")
     with path.open("rb") as stream:
         start = stream.read(len(_LEGACY_START))
     by_torch = start.startswith(_ZIP_START) or start == _LEGACY_START
@@ -246,7 +263,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     safe = not by_torch and (start[8:9] == b"{" or path.suffix == ".safetensors")
     state = _tensors(_read_safetensors(path) if safe else _read_torch_file(path, start=start))
     if not state:
-        raise ValueError(
+        raise WeightsError(
             f"expected named tensors in checkpoint {path}, got none; if it holds a whole model, save the model's "
             "state_dict() where it was written"
         )
@@ -259,9 +276,9 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except Exception as error:
-        raise ValueError(f"{path} is cut short or no safetensors file ({_first_line(error)}); download it again") from (
-            error
-        )
+        raise WeightsError(
+            f"{path} is cut short or no safetensors file ({_first_line(error)}); download it again"
+        ) from (error)
 
 
 def _read_torch_file(path: Path, *, start: bytes) -> Any:
@@ -277,13 +294,13 @@ def _read_torch_file(path: Path, *, start: bytes) -> Any:
         if isinstance(error, pickle.UnpicklingError) and zipped:
             return read_inertly(path)
         if isinstance(error, pickle.UnpicklingError) and start == _LEGACY_START:
-            raise ValueError(
+            raise WeightsError(
                 f"{path} is of PyTorch before 1.6 and holds objects besides tensors, or is damaged; save its "
                 "state_dict() again where it was written, or download it again"
             ) from error
         # of a file that is no archive torch says how to run the code in it
         reason = f" ({_first_line(error)})" if zipped else ""
-        raise ValueError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
+        raise WeightsError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -311,7 +328,7 @@ def canonical_state(state: Mapping[str, Any], *, source: str = "state dict") -> 
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     written_by = _recognise(tensors)
     if written_by is None:
-        raise ValueError(
+        raise WeightsError(
             f"expected weights of {', '.join(Format)}; the {source} is none of them, its tensors are "
             f"named{_few(tuple(tensors))}"
         )
@@ -408,7 +425,9 @@ def _hf_swin(state: State) -> dict[str, Tensor]:
             parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
             absent = [part for part in parts if part not in renamed]
             if absent:
-                raise ValueError(f"expected {' and '.join(parts)} together, got no {absent[0]}; is the file complete?")
+                raise WeightsError(
+                    f"expected {' and '.join(parts)} together, got no {absent[0]}; is the file complete?"
+                )
             merged[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat([renamed[part] for part in parts])
         elif ".attn.k." not in name and ".attn.v." not in name:
             merged[name] = value
@@ -515,19 +534,21 @@ def assign(model: nn.Module, state: State, *, kept: list[str], source: str) -> l
         if names
     ]
     if faults:
-        raise ValueError(
+        raise WeightsError(
             f"the {source} does not fit the model: {'; '.join(faults)}. {_remedy(missing, unknown, unequal)}"
         )
     for name, value in {**state, **indices}.items():
         dense = value.layout is torch.strided and not value.is_meta
         if not dense or (name in state and not value.is_floating_point()):
-            raise ValueError(
+            raise WeightsError(
                 f"expected dense floating-point weights in the {source}, got {name} as {value.dtype}, "
                 f"{value.layout} on {value.device}; convert it before loading"
             )
     for name, index in indices.items():
         if name in own and not torch.equal(index.flatten().cpu(), own[name].flatten().cpu()):
-            raise ValueError(f"the {source} looks its biases up in another order: {name} differs; it cannot be loaded")
+            raise WeightsError(
+                f"the {source} looks its biases up in another order: {name} differs; it cannot be loaded"
+            )
     model.load_state_dict({**own, **state})
     return needed
 

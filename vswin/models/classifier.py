@@ -5,6 +5,9 @@ from __future__ import annotations
 from einops import reduce
 from torch import Tensor, nn
 
+from .perceiver import Perceiver
+from .timesformer import TimeSformer
+
 
 class ClassificationHead(nn.Module):
     """Mean over all tokens, dropout, linear; weights normal with standard deviation 0.01.
@@ -36,3 +39,18 @@ class VideoClassifier(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Clips [B, 3, T, H, W] -> logits [B, num_classes]."""
         return self.cls_head(self.backbone(clips))
+
+
+def take_off_head(model: nn.Module) -> nn.Module:
+    """``model`` itself, changed to give what its last linear layer used to see: pooled features [B, C].
+
+    Raises ValueError for a model that is no classifier of this package.
+    """
+    match model:
+        case VideoClassifier():
+            model.cls_head.fc_cls = nn.Identity()  # type: ignore[assignment]
+        case TimeSformer() | Perceiver():
+            model.head = nn.Identity()  # type: ignore[assignment]
+        case _:
+            raise ValueError(f"expected a video classifier of vswin.create_model, got {type(model).__name__}")
+    return model

@@ -23,6 +23,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from .errors import WeightsError
+
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -82,7 +84,7 @@ def read_inertly(path: str | PathLike[str]) -> Any:
     except UnknownTensorError as error:
         raise UnknownTensorError(f"{error}, got one in {path}; save its tensors as plain dense ones") from error
     except Exception as error:  # What a damaged pickle raises depends on the byte.
-        raise ValueError(f"{path} is cut short or no PyTorch checkpoint ({error}); download it again") from error
+        raise WeightsError(f"{path} is cut short or no PyTorch checkpoint ({error}); download it again") from error
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -15,6 +15,7 @@ from ..config import BiasInit, EmbeddingInit, Extent
 from .attention import WindowAttention
 from .checkpoints import Family, LoadReport, State, assign, canonical_state, family_of, is_head
 from .choices import chosen
+from .errors import WeightsError
 from .patches import PatchEmbed3D
 
 # "a small negative value (e.g. -4.6)" (section 4.3): exp(-4.6) = 0.01
@@ -61,7 +62,7 @@ def inflate(
             made, inflated, resized = _timesformer(state, model)
         case wanted, given:
             hint = f"; load {given} weights with vswin.load_checkpoint" if given is wanted else ""
-            raise ValueError(
+            raise WeightsError(
                 f"expected image weights to start {wanted} from (Swin for Video Swin, ViT for TimeSformer), "
                 f"got {written_by}{hint}"
             )
@@ -139,13 +140,13 @@ def _video_swin(state: State, model: nn.Module, *, embedding: EmbeddingInit, bia
             continue
         if image_name == "patch_embed.proj.weight":
             if value.ndim != 4:
-                raise ValueError(f"expected {image_name} of shape [C, 3, h, w], got {list(value.shape)}")
+                raise WeightsError(f"expected {image_name} of shape [C, 3, h, w], got {list(value.shape)}")
             made[name] = inflate_embedding(value, frames=embed.patch.time, init=embedding)
             inflated.append(name)
         elif isinstance(attention, WindowAttention) and name.endswith(_BIAS_TABLE):
             window = attention.window
             if value.ndim != 2 or not _is_square(value.shape[0]):
-                raise ValueError(
+                raise WeightsError(
                     f"expected {image_name} of shape [(2 M - 1) ** 2, heads] for a window of M x M tokens, "
                     f"got {list(value.shape)}"
                 )
@@ -169,7 +170,7 @@ def _timesformer(state: State, model: nn.Module) -> Made:
             continue
         made[name] = value
         if name == "pos_embed" and (value.ndim != 3 or not _is_square(value.shape[1] - 1)):
-            raise ValueError(f"expected {name} of shape [1, 1 + n * n, C], got {list(value.shape)}")
+            raise WeightsError(f"expected {name} of shape [1, 1 + n * n, C], got {list(value.shape)}")
         if name == "pos_embed" and value.shape[1:] != own[name].shape[1:] and value.shape[2] == own[name].shape[2]:
             made[name] = _resized_positions(value, patches=own[name].shape[1] - 1)
             resized.append(name)

@@ -108,17 +108,27 @@ def evaluate(
         yield _predict(model, batch, precision=precision, device=device, views_at_once=views_at_once)
 
 
-@torch.inference_mode()
 def _predict(
     model: nn.Module, batch: ViewBatch, *, precision: Precision, device: torch.device, views_at_once: int
 ) -> Predictions:
-    flat = rearrange(batch.views, "b v t c h w -> (b v) t c h w")
+    logits = view_outputs(model, batch.views, precision=precision, device=device, views_at_once=views_at_once)
+    scores = reduce(logits.softmax(dim=-1), "b v k -> b k", "mean").cpu()
+    scores[batch.broken] = 0
+    return Predictions(batch.videos.numpy(), scores.numpy(), batch.labels.numpy(), batch.broken.numpy())
+
+
+@torch.inference_mode()
+def view_outputs(
+    model: nn.Module, views: Tensor, *, precision: Precision, device: torch.device, views_at_once: int
+) -> Tensor:
+    """What ``model`` gives for every view: uint8 [B, V, T, C, H, W] to float32 [B, V, outputs] on ``device``.
+
+    Raises BatchTooLargeError where memory is short.
+    """
+    flat = rearrange(views, "b v t c h w -> (b v) t c h w")
     parts: list[Tensor] = []
     # a chunk becomes floating point on the device: all views of a video at once could be gigabytes
     for chunk in torch.split(flat, views_at_once):
         with shortage_in_test_explained(views_at_once=len(chunk)), autocast(precision, device):
-            logits = model(normalise(chunk.to(device, non_blocking=True)))
-        parts.append(logits.float().softmax(dim=-1))
-    scores = reduce(torch.cat(parts), "(b v) k -> b k", "mean", v=batch.views.shape[1]).cpu()
-    scores[batch.broken] = 0
-    return Predictions(batch.videos.numpy(), scores.numpy(), batch.labels.numpy(), batch.broken.numpy())
+            parts.append(model(normalise(chunk.to(device, non_blocking=True))).float())
+    return rearrange(torch.cat(parts), "(b v) k -> b v k", v=views.shape[1])

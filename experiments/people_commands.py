@@ -1,0 +1,210 @@
+"""``vswin predict`` and ``vswin features``: trained models on videos of one's own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from . import display
+from .inference import InferenceError, Ready, describe, make_ready
+
+if TYPE_CHECKING:
+    from vswin.inference import Answer, Viewing
+
+console = Console(highlight=False)
+
+_BEST = 5
+
+VideosArgument = Annotated[
+    list[Path], typer.Argument(metavar="VIDEO...", help="Files, folders of videos, or folders of frames.")
+]
+CheckpointOption = Annotated[
+    Path, typer.Option(metavar="FILE", help="Published weights, a run's weights.safetensors, or a run's directory.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A model (swin_t) or a variant (table4/split), where the file does not say."),
+]
+ShownOption = Annotated[
+    str | None, typer.Option("--views", metavar="TIMExSPACE", help="Views per video; default: as its row, or 4x3.")
+]
+ClipOption = Annotated[
+    str | None, typer.Option(metavar="FRAMESxINTERVAL", help="Frames of a view; default: as its row, or 32x2.")
+]
+ViewsOption = Annotated[
+    int,
+    typer.Option("--views-at-once", min=1, metavar="VIEWS", help="Views in memory at once; fewer where it is short."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=0, help="Processes that decode; default: up to 8 beside a GPU, none without.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def predict(
+    videos: VideosArgument,
+    checkpoint: CheckpointOption,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, where the checkpoint has none.")
+    ] = None,
+    model: ModelOption = None,
+    views: ShownOption = None,
+    clip: ClipOption = None,
+    views_at_once: ViewsOption = 12,
+    workers: WorkersOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the predictions there as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a model takes videos for: the five classes with the highest scores, in percent.
+
+    A video that cannot be read is named and does not stop the rest; exit code 1 if there is one.
+    """
+    from vswin.inference import predict as predict_videos
+
+    if as_json:
+        console.stderr = True
+    _writable(out, option="--out")
+    ready = _ready(checkpoint, model=model, labels=labels, views=views, clip=clip)
+    found = _found(videos)
+    content = []
+    for answer in predict_videos(ready.model, found, _viewing(ready, found, views_at_once, workers)):
+        content.append(_prediction_json(answer, ready.classes))
+        _show_prediction(content[-1])
+    if out is not None:
+        out.write_text(json.dumps(content, indent=2) + "\n")
+        console.print(f"written to {display.relative(out.absolute())}", soft_wrap=True, markup=False)
+    if as_json:
+        display.print_json(content)
+    _end(sum("error" in item for item in content), len(content))
+
+
+def features(
+    videos: VideosArgument,
+    checkpoint: CheckpointOption,
+    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="Where to write them.")],
+    model: ModelOption = None,
+    views: ShownOption = None,
+    clip: ClipOption = None,
+    views_at_once: ViewsOption = 12,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a model's head sees of videos, averaged over views: one row per video, as npz.
+
+    Its arrays: features, float32 [videos, C]; videos, the paths of the rows. A video that cannot be read is named and
+    has no row; exit code 1 if there is one.
+    """
+    import numpy as np
+
+    from vswin.inference import features as features_of
+
+    if as_json:
+        console.stderr = True
+    _writable(out, option="--out")
+    ready = _ready(checkpoint, model=model, labels=None, views=views, clip=clip, head=False)
+    found = _found(videos)
+    names, rows, broken = [], [], []
+    for answer in features_of(ready.model, found, _viewing(ready, found, views_at_once, workers)):
+        if answer.values is None:
+            broken.append(str(answer.video))
+            _say_broken(answer.error)
+        else:
+            names.append(str(answer.video))
+            rows.append(answer.values)
+    if rows:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, features=np.stack(rows), videos=np.array(names))
+        out.write_bytes(buffer.getvalue())
+        console.print(
+            f"{len(rows)} rows of {len(rows[0])} features in {display.relative(out.absolute())}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if as_json:
+        display.print_json({"file": str(out) if rows else None, "videos": names, "broken": broken})
+    _end(len(broken), len(found))
+
+
+def _ready(
+    checkpoint: Path, *, model: str | None, labels: Path | None, views: str | None, clip: str | None, head: bool = True
+) -> Ready:
+    try:
+        ready = make_ready(checkpoint, model=model, labels=labels, views=views, clip=clip, head=head)
+    except InferenceError as error:
+        _fail(str(error), code=2)
+    console.print(f"{ready.origin}: {describe(ready.clip, ready.protocol)}", markup=False, soft_wrap=True)
+    return ready
+
+
+def _found(videos: list[Path]) -> list[Path]:
+    from vswin.inference import find_videos
+
+    return find_videos(videos)
+
+
+def _viewing(ready: Ready, videos: list[Path], views_at_once: int, workers: int | None) -> Viewing:
+    import torch
+
+    from vswin.inference import Viewing
+
+    if workers is None:
+        cores = len(os.sched_getaffinity(0))
+        workers = min(8, cores, len(videos)) if torch.cuda.is_available() and len(videos) > 1 else 0
+    return Viewing(
+        clip=ready.clip,
+        protocol=ready.protocol,
+        precision=ready.precision,
+        views_at_once=views_at_once,
+        workers=workers,
+    )
+
+
+def _prediction_json(answer: Answer, classes: tuple[str, ...]) -> dict[str, Any]:
+    if answer.values is None:
+        return {"video": str(answer.video), "error": answer.error}
+    # the first of equal scores first
+    best = (-answer.values).argsort(kind="stable")[:_BEST].tolist()
+    return {
+        "video": str(answer.video),
+        "predictions": [
+            {"class": classes[index], "index": index, "score": float(answer.values[index])} for index in best
+        ],
+    }
+
+
+def _show_prediction(content: dict[str, Any]) -> None:
+    if "error" in content:
+        _say_broken(content["error"])
+        return
+    console.print(f"[bold]{escape(content['video'])}[/]", soft_wrap=True)
+    for item in content["predictions"]:
+        console.print(f"  {100 * item['score']:5.1f}  {escape(item['class'])}", soft_wrap=True)
+
+
+def _say_broken(error: str) -> None:
+    console.print(f"[red]broken[/]  {escape(error)}", soft_wrap=True)
+
+
+def _writable(path: Path | None, *, option: str) -> None:
+    """See now, and not after hours, that a file can be written."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        _fail(f"expected {option} FILE in a folder that exists, got {path}", code=2)
+
+
+def _end(broken: int, total: int) -> None:
+    if broken:
+        console.print(f"{broken} of {total} videos could not be read", markup=False)
+        raise typer.Exit(1)
+
+
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    print(f"vswin: {message}", file=sys.stderr)
+    raise SystemExit(code)

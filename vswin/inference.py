@@ -1,0 +1,100 @@
+"""A trained model on videos that nobody has labelled: scores of its classes, or features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import reduce
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vswin.config import ClipConfig, DataConfig, Precision, Protocol
+from vswin.data.annotations import Format, VideoList
+from vswin.data.datasets import TestViews
+from vswin.data.formats.placed import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vswin.data.pipeline import PATIENCE, Pipeline
+from vswin.models import take_off_head
+from vswin.training.evaluate import view_outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewing:
+    """How videos are shown to a model: the views of a test under ``protocol`` (section 4.1), frames as ``clip`` says.
+
+    ``views_at_once`` bounds the memory of the ``device``, by default a GPU where there is one; ``workers`` is the
+    number of processes that decode.
+    """
+
+    clip: ClipConfig = ClipConfig()
+    protocol: Protocol = Protocol()
+    precision: Precision = Precision.FP32
+    device: torch.device | None = None
+    views_at_once: int = 12
+    workers: int = 0
+
+
+class Answer(NamedTuple):
+    """What a model says of a video: float32 ``values``, or why the video could not be read."""
+
+    video: Path
+    values: NDArray[np.float32] | None
+    error: str = ""
+
+
+def predict(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[Answer]:
+    """The scores of every class, one video after another: softmax averaged over the video's views, [classes].
+
+    The model is moved to the device and left in evaluation mode. Raises BatchTooLargeError where memory is short.
+    """
+    return _answers(model, videos, viewing, lambda logits: reduce(logits.softmax(dim=-1), "1 v k -> k", "mean"))
+
+
+def features(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[Answer]:
+    """As ``predict``: what the model's head sees, averaged over a video's views, [C]. The head is taken off."""
+    return _answers(take_off_head(model), videos, viewing, lambda pooled: reduce(pooled, "1 v c -> c", "mean"))
+
+
+def find_videos(paths: Iterable[Path]) -> list[Path]:
+    """``paths``, a folder of videos replaced by the videos in it and below, in order.
+
+    A folder of frames is a video, and what is no folder, or has nothing in it, is left for whoever opens it.
+    """
+    return [video for path in paths for video in (_inside(path) or [path])]
+
+
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        suffixes = {name: name.rpartition(".")[2].lower() for name in sorted(names) if not name.startswith(".")}
+        videos = [Path(place, name) for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
+        if not videos and IMAGE_SUFFIXES & set(suffixes.values()):
+            videos = [Path(place)]
+        found += videos
+    return sorted(found)
+
+
+def _answers(
+    model: nn.Module, videos: Sequence[Path], viewing: Viewing, summary: Callable[[Tensor], Tensor]
+) -> Iterator[Answer]:
+    device = viewing.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    names = tuple(str(video.absolute()) for video in videos)
+    unlabelled = VideoList(Path("/"), names, (0,) * len(names), (), Format.LIST, Path("/"))
+    views = TestViews(unlabelled, config=DataConfig(dataset="", clip=viewing.clip), protocol=viewing.protocol)
+    one_by_one = [[video] for video in range(len(videos))]
+    loaded = Pipeline(views, keys=one_by_one, workers=viewing.workers, patience=PATIENCE)
+    for video, (batch, failures) in zip(videos, loaded, strict=True):
+        if failures:
+            yield Answer(video, None, "; ".join(failure.message for failure in failures))
+            continue
+        outputs = view_outputs(
+            model, batch.views, precision=viewing.precision, device=device, views_at_once=viewing.views_at_once
+        )
+        yield Answer(video, summary(outputs).cpu().numpy())
