@@ -23,8 +23,9 @@ import submitit
 from . import folders
 from .job import work
 from .plan import Action, Step
+from .profiles import LOCAL
 from .recipe import Scale
-from .runs import State
+from .runs import Process, State, Submission
 from .runtime import Runtime
 
 _POLL_SECONDS = 0.2
@@ -120,7 +121,12 @@ def launch_local(
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
                         own[step] = executor.submit(_Work(), runs, asdict(runtime))
-                    step.run.submitted(int(own[step].job_id))
+                    Submission(
+                        profile=LOCAL,
+                        at=time.time(),
+                        log=str(own[step].paths.stdout),
+                        process=Process.of(int(own[step].job_id)),
+                    ).note(step.run)
                     active.append(step)
                     on_start(step)
                 time.sleep(_POLL_SECONDS)

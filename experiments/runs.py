@@ -12,12 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from . import folders, journal
+from . import folders, journal, slurm
 from .recipe import Scale
 from .registry import Experiment
 
@@ -77,6 +77,92 @@ class Process:
         except ProcessLookupError:
             return False
         return self.boot == _boot() and ticks == self.ticks and status != "Z"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What a run was last submitted as: a process of this machine, or a job of Slurm (``1234`` or ``1234_5``).
+
+    ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
+    """
+
+    profile: str
+    at: float
+    log: str
+    process: Process | None = None
+    job: str | None = None
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> Submission | None:
+        """The newest one of ``run``; None if it never was submitted."""
+        if not run.submission.exists():
+            return None
+        content = json.loads(run.submission.read_text())
+        if content["process"]:
+            content["process"] = Process(**content["process"])
+        return cls(**content)
+
+    def note(self, run: RunDirectory) -> None:
+        """Keep this in the directory of ``run``."""
+        write_json(run.submission, asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One start of a run by a process, and by the ``restart``-th start of a Slurm ``job`` if it belongs to one.
+
+    ``number`` counts from 1, ``token`` is what fences it off. ``step`` is what the journal had when it began, and
+    ``fruitless`` how many attempts right before it ended without going further. ``stopped``: it saved and ended
+    because it was asked to. ``lost_a_rank``: another of its processes was gone.
+    """
+
+    number: int
+    token: str
+    process: Process
+    began: float = 0.0
+    step: int = 0
+    fruitless: int = 0
+    job: str | None = None
+    restart: int = 0
+    stopped: bool = False
+    lost_a_rank: bool = False
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> Attempt | None:
+        """The one that owns ``run``; None if there never was any."""
+        if not run.attempt.exists():
+            return None
+        content = json.loads(run.attempt.read_text())
+        process = Process(**{name: content.pop(name) for name in ("host", "boot", "pid", "ticks")})
+        return cls(process=process, **content)
+
+    def note(self, run: RunDirectory) -> None:
+        """Keep this in the directory of ``run``."""
+        content = asdict(self)
+        process = content.pop("process")
+        write_json(run.attempt, {**content, **process})
+
+    def before(self, submission: Submission) -> bool:
+        """Whether it began before ``submission``, and so is none of its own."""
+        return self.began < submission.at
+
+    def fruitless_by(self, step: int) -> int:
+        """How many attempts up to this one have ended without going further, now that the journal is at ``step``."""
+        return 0 if self.stopped or step > self.step else self.fruitless + 1
+
+    @property
+    def is_over(self) -> bool | None:
+        """Whether its Slurm job shows that it has ended; None where that cannot be told.
+
+        A survivor on a node that Slurm has given up may still compute. It is over all the same, and fenced off.
+        """
+        if self.job is None:
+            return None
+        own = slurm.own_job()
+        if own and own[0] == self.job:
+            return True if self.restart < own[1] else None
+        phase = slurm.look([self.job])[self.job].phase
+        return None if phase is slurm.Phase.UNKNOWN else not phase.is_live
 
 
 def _status(pid: int) -> tuple[str, int]:
@@ -164,21 +250,36 @@ class RunDirectory:
 
     @property
     def submission(self) -> Path:
-        """The process or job last submitted for this run."""
+        """What this run was last submitted as, a ``Submission``."""
         return self.path / "submission.json"
 
     @property
     def attempt(self) -> Path:
-        """The attempt that owns this directory."""
+        """The ``Attempt`` that owns this directory."""
         return self.path / "attempt.json"
 
-    def state(self, protocols: Iterable[str]) -> State:
-        """What can be seen from here of a run that is to be tested under ``protocols`` (signatures)."""
+    @property
+    def code_diff(self) -> Path:
+        """What the code of the last attempt with uncommitted changes had that its commit has not."""
+        return self.path / "code.diff"
+
+    def state(self, protocols: Iterable[str], job: slurm.Job | None = None) -> State:
+        """How a run stands that is to be tested under ``protocols`` (signatures), as far as can be seen from here.
+
+        ``job`` is how the Slurm job stands that it was last submitted to, if any: that goes before what can be seen.
+        """
         if all(self.result(protocol).exists() for protocol in protocols):
             return State.DONE
-        if self.running:
+        attempt = Attempt.of(self)
+        if job and job.phase.is_live:
+            if job.phase is not slurm.Phase.RUNNING or not self._is_of(attempt, job):
+                return State.PENDING
+            # several runs may share a job, which goes on with the others
+            return State.FAILED if self.error.exists() else State.RUNNING
+        known_to_be_over = job and job.phase is slurm.Phase.ENDED and self._is_of(attempt, job)
+        if self.running and not known_to_be_over:
             return State.RUNNING
-        if self._at_work(self.submission):
+        if job is None and self._submitted_process_lives():
             return State.PENDING
         if self.error.exists():
             return State.FAILED
@@ -186,20 +287,29 @@ class RunDirectory:
             return State.UNTESTED
         return State.INTERRUPTED if self.attempt.exists() else State.NEW
 
+    @staticmethod
+    def _is_of(attempt: Attempt | None, job: slurm.Job) -> bool:
+        return attempt is not None and attempt.job == job.id
+
+    def _submitted_process_lives(self) -> bool:
+        submission = Submission.of(self)
+        return bool(submission and submission.process and submission.process.is_here and submission.process.alive)
+
     @property
     def running(self) -> bool:
-        """Whether an attempt is at work here, as far as can be seen."""
-        return self._at_work(self.attempt)
-
-    def _at_work(self, claim: Path) -> bool:
-        process = _read_process(claim)
-        if process is None:
+        """Whether an attempt is at work here, as far as can be seen without asking Slurm."""
+        attempt = Attempt.of(self)
+        if attempt is None:
             return False
-        if process.is_here:
-            return process.alive
+        if attempt.process.is_here:
+            return attempt.process.alive
         # a process of another machine shows in what it writes only
-        written = max(path.stat().st_mtime for path in (claim, self.journal) if path.exists())
+        written = max(path.stat().st_mtime for path in (self.attempt, self.journal) if path.exists())
         return time.time() - written < _SILENT_SECONDS
+
+    def last_attempt(self) -> Attempt | None:
+        """The attempt that owns this directory; None if there never was any."""
+        return Attempt.of(self)
 
     def last_step(self) -> int:
         """The last step in the journal, 0 if none."""
@@ -211,11 +321,6 @@ class RunDirectory:
         # frames are indented, and a message may have several lines
         begins = [number for number, line in enumerate(lines) if re.match(r"([\w<>]+\.)*[A-Z]\w*(: |$)", line)]
         return " ".join(line.strip() for line in lines[begins[-1] :]) if begins else ""
-
-    def submitted(self, pid: int) -> None:
-        """Note the process that will work on this run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.submission, asdict(Process.of(pid)))
 
 
 def published_folder(scale: Scale) -> Path:
@@ -253,21 +358,50 @@ class Ownership:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._token = uuid.uuid4().hex
         with locked(run.path / ".claim.lock"):
-            if run.running:
-                owner = _read_process(run.attempt)
-                assert owner is not None
+            before = Attempt.of(run)
+            if before and not run.error.exists() and (run.running if (over := before.is_over) is None else not over):
+                owner = before.process
                 raise AlreadyRunningError(f"process {owner.pid} of {owner.host} is working on {run.path}")
-            self.number = (json.loads(run.attempt.read_text())["number"] if run.attempt.exists() else 0) + 1
-            process = asdict(Process.of(os.getpid()))
-            write_json(run.attempt, {"number": self.number, "token": self._token, **process})
+            step = run.last_step()
+            job, restart = slurm.own_job() or (None, 0)
+            self._attempt = Attempt(
+                number=before.number + 1 if before else 1,
+                token=uuid.uuid4().hex,
+                process=Process.of(os.getpid()),
+                began=time.time(),
+                step=step,
+                fruitless=before.fruitless_by(step) if before else 0,
+                job=job,
+                restart=restart,
+            )
+            self._attempt.note(run)
             run.error.unlink(missing_ok=True)
+
+    @property
+    def number(self) -> int:
+        """Which attempt this is, counting from 1."""
+        return self._attempt.number
 
     def check(self) -> None:
         """Raise FencedError if a later attempt owns the run."""
-        if json.loads(self._run.attempt.read_text())["token"] != self._token:
+        newest = Attempt.of(self._run)
+        if newest is None or newest.token != self._attempt.token:
             raise FencedError(f"a later attempt owns {self._run.path}; this one stops without writing")
+
+    def stopped(self) -> None:
+        """Note that this attempt has saved and ends, because it was asked to."""
+        self._note(replace(self._attempt, stopped=True))
+
+    def lost_a_rank(self) -> None:
+        """Note that this attempt ends because another of its processes is gone: no fault of the run."""
+        self._note(replace(self._attempt, lost_a_rank=True))
+
+    def _note(self, attempt: Attempt) -> None:
+        with locked(self._run.path / ".claim.lock"):
+            self.check()
+            attempt.note(self._run)
+        self._attempt = attempt
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -289,10 +423,3 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _read_process(path: Path) -> Process | None:
-    if not path.exists():
-        return None
-    content = json.loads(path.read_text())
-    return Process(**{field.name: content[field.name] for field in fields(Process)})

@@ -17,6 +17,7 @@ from experiments.runs import (
     Process,
     RunDirectory,
     State,
+    Submission,
     locked,
     write_json,
     write_text,
@@ -37,6 +38,10 @@ def gone() -> int:
     return process.pid
 
 
+def submit(run: RunDirectory, pid: int) -> None:
+    Submission(profile="local", at=time.time(), log="", process=Process.of(pid)).note(run)
+
+
 def die(run: RunDirectory) -> None:
     """Make it look as if the process that owns the run had ended."""
     write_json(run.attempt, {**json.loads(run.attempt.read_text()), "pid": gone()})
@@ -44,12 +49,13 @@ def die(run: RunDirectory) -> None:
 
 def test_life_of_a_run(run: RunDirectory) -> None:
     assert run.state([PROTOCOL]) is State.NEW
-    run.submitted(os.getpid())
+    submit(run, os.getpid())
     assert run.state([PROTOCOL]) is State.PENDING
     Ownership(run)
     assert run.state([PROTOCOL]) is State.RUNNING
     die(run)
-    write_json(run.submission, {**json.loads(run.submission.read_text()), "pid": gone()})
+    submission = json.loads(run.submission.read_text())
+    write_json(run.submission, {**submission, "process": {**submission["process"], "pid": gone()}})
     assert run.state([PROTOCOL]) is State.INTERRUPTED
     write_text(run.error, "Traceback ...\nValueError: no\n")
     assert (run.state([PROTOCOL]), run.last_error()) == (State.FAILED, "ValueError: no")
@@ -84,7 +90,6 @@ def test_two_attempts_at_once_are_refused(run: RunDirectory) -> None:
 
 def test_a_zombie_does_not_work(run: RunDirectory) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    run.submitted(process.pid)
     # not waited for, so it stays a zombie
     time.sleep(0.5)
     assert not Process.of(process.pid).alive

@@ -1,0 +1,191 @@
+"""What Slurm and the machine say of many jobs at once, read as they print it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import slurm
+from experiments.jobs import Jobs
+from experiments.recipe import Scale
+from experiments.runs import Attempt, Ownership, Process, RunDirectory, State, Submission, write_text
+from experiments.slurm import Failure, Job, Phase, account_row, expand, queue_row
+
+PROTOCOL = "abcdef"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path))
+    return RunDirectory(Scale.TINY, "0123456789", 0)
+
+
+def gone() -> Process:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    found = Process.of(process.pid)
+    process.communicate()
+    return found
+
+
+def attempt(run: RunDirectory, **changes: object) -> None:
+    """An attempt at ``run`` whose process is gone."""
+    before = Attempt.of(run) or Attempt(number=0, token="", process=gone())
+    replace(before, **{"process": gone(), "began": time.time(), **changes}).note(run)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("line", "phase", "failure"),
+    [
+        # as sacct printed them of jobs that were treated so on slurm/dev-cluster
+        ("7|PENDING|0:0|0:0|None assigned", Phase.PENDING, None),
+        ("7|RUNNING|0:0|0:0|node1", Phase.RUNNING, None),
+        ("7|REQUEUED|0:0|0:0|node1", Phase.REQUEUED, None),
+        ("7|COMPLETED|0:0|0:0|node1", Phase.ENDED, None),
+        ("7|PREEMPTED|0:0|0:0|node1", Phase.ENDED, Failure.PREEMPTED),
+        ("7|NODE_FAIL|1:0|0:0|node[1-2]", Phase.ENDED, Failure.NODE_FAILURE),
+        ("7|TIMEOUT|0:0|0:15|node1", Phase.ENDED, Failure.TIME_LIMIT),
+        ("7|FAILED|1:0|1:0|node1", Phase.ENDED, Failure.OWN_ERROR),
+        ("7|FAILED|1:0|0:125|node1", Phase.ENDED, Failure.OUT_OF_MEMORY),
+        ("7|OUT_OF_MEMORY|0:125|0:125|node1", Phase.ENDED, Failure.OUT_OF_MEMORY),
+        ("7|FAILED|9:0|0:9|node1", Phase.ENDED, Failure.KILLED),
+        ("7|FAILED|137:0|0:9|node1", Phase.ENDED, Failure.KILLED),
+        ("7|CANCELLED by 0|0:0|0:0|None assigned", Phase.ENDED, Failure.CANCELLED),
+    ],
+)
+def test_what_sacct_says(line: str, phase: Phase, failure: Failure | None) -> None:
+    [job] = account_row(line)
+    assert (job.id, job.phase, job.failure) == ("7", phase, failure)
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase", "failure", "reason"),
+    [
+        (("7_1", "PENDING", "Priority", "0", "0", "0"), Phase.PENDING, None, "Priority"),
+        (("7_1", "PENDING", "BeginTime", "2", "0", "0"), Phase.REQUEUED, None, "BeginTime"),
+        (("7_1", "PENDING", "DependencyNeverSatisfied", "0", "0", "0"), Phase.ENDED, Failure.DEPENDENCY, ...),
+        (("7_1", "RUNNING", "None", "0", "0", "0", "node1"), Phase.RUNNING, None, ""),
+        (("7_1", "COMPLETING", "None", "0", "0", "0", "node1"), Phase.RUNNING, None, ""),
+        # wait(2) gives 256 x the exit code, or the signal
+        (("7_1", "FAILED", "NonZeroExitCode", "0", "768", "0"), Phase.ENDED, Failure.OWN_ERROR, "FAILED"),
+        (("7_1", "FAILED", "NonZeroExitCode", "0", "2304", "9"), Phase.ENDED, Failure.KILLED, "FAILED"),
+        (("7_1", "TIMEOUT", "TimeLimit", "0", "0", "0"), Phase.ENDED, Failure.TIME_LIMIT, "TIMEOUT"),
+        (("7_1", "COMPLETED", "None", "0", "0", "0"), Phase.ENDED, None, "COMPLETED"),
+    ],
+)
+def test_what_squeue_says(fields: tuple[str, ...], phase: Phase, failure: Failure | None, reason: object) -> None:
+    job = queue_row(*fields)
+    assert (job.id, job.phase, job.failure) == ("7_1", phase, failure)
+    assert reason in (job.reason, ...)
+
+
+def test_elements_of_an_array_that_wait_share_a_row() -> None:
+    assert expand("7") == ["7"]
+    assert expand("7_12") == ["7_12"]
+    assert expand("7_[1-3,5%2]") == ["7_1", "7_2", "7_3", "7_5"]
+
+
+def test_own_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert slurm.own_job() is None
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert slurm.own_job() == ("9", 2)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert slurm.own_job() == ("7_1", 2)
+
+
+def submit(run: RunDirectory, job: str) -> None:
+    Submission(profile="gpu", at=time.time() - 10, log="/log", job=job).note(run)
+
+
+def test_without_slurm_nothing_is_known(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    submit(run, "7_1")
+    jobs = Jobs([run])
+    assert jobs.job(run) == Job(id="7_1", phase=Phase.UNKNOWN)
+    assert jobs.state(run, [PROTOCOL]) is State.NEW
+    with pytest.raises(slurm.SlurmError, match="no scontrol on this machine"):
+        slurm.config("MaxArraySize")
+
+
+def job_is(run: RunDirectory, phase: Phase, failure: Failure | None = None) -> Jobs:
+    """As ``Jobs``, where Slurm said so of the one job that ``run`` was submitted to."""
+    jobs = Jobs([])
+    submission = Submission.of(run)
+    assert submission is not None
+    assert submission.job is not None
+    jobs._submissions = {run: submission}
+    jobs._slurm = {submission.job: Job(id=submission.job, phase=phase, failure=failure)}
+    return jobs
+
+
+def test_slurm_goes_before_what_can_be_seen(run: RunDirectory) -> None:
+    submit(run, "7_1")
+    assert job_is(run, Phase.PENDING).state(run, [PROTOCOL]) is State.PENDING
+    # its job works on another run first
+    assert job_is(run, Phase.RUNNING).state(run, [PROTOCOL]) is State.PENDING
+    attempt(run, job="7_1")
+    assert job_is(run, Phase.RUNNING).state(run, [PROTOCOL]) is State.RUNNING
+    assert job_is(run, Phase.REQUEUED).state(run, [PROTOCOL]) is State.PENDING
+    # a survivor on a node that was given up
+    attempt(run, job="7_1", process=Process.of(os.getpid()))
+    assert run.running
+    assert job_is(run, Phase.ENDED, Failure.NODE_FAILURE).state(run, [PROTOCOL]) is State.INTERRUPTED
+    # somebody runs it by hand
+    attempt(run, job=None, process=Process.of(os.getpid()))
+    assert job_is(run, Phase.ENDED, Failure.NODE_FAILURE).state(run, [PROTOCOL]) is State.RUNNING
+
+
+def test_why_a_run_is_not_done(run: RunDirectory) -> None:
+    submit(run, "7_1")
+    assert job_is(run, Phase.PENDING).failure(run) is None
+    # the job ended before the run began: a set-up line failed, or the user cancelled it
+    assert job_is(run, Phase.ENDED, Failure.OWN_ERROR).failure(run) is Failure.OWN_ERROR
+    attempt(run, job="7_1")
+    assert job_is(run, Phase.ENDED, Failure.TIME_LIMIT).failure(run) is Failure.TIME_LIMIT
+    attempt(run, job=None)
+    assert job_is(run, Phase.ENDED, Failure.TIME_LIMIT).failure(run) is Failure.KILLED
+    attempt(run, stopped=True)
+    assert job_is(run, Phase.ENDED, Failure.TIME_LIMIT).failure(run) is None
+    write_text(run.error, "ValueError: no")
+    assert job_is(run, Phase.ENDED, Failure.TIME_LIMIT).failure(run) is Failure.OWN_ERROR
+
+
+def test_attempts_that_get_no_further_are_counted(run: RunDirectory) -> None:
+    def fruitless() -> int:
+        return Jobs([run]).fruitless(run)
+
+    assert fruitless() == 0
+    for expected in (1, 2, 3):
+        Ownership(run)
+        attempt(run)
+        assert fruitless() == expected
+    run.journal.write_text('{"step": 1, "time": 1.0, "metrics": {}}\n')
+    assert fruitless() == 0
+    owner = Ownership(run)
+    owner.stopped()
+    attempt(run)
+    assert fruitless() == 0
+    Ownership(run)
+    attempt(run)
+    assert fruitless() == 1
+
+
+def test_an_attempt_of_an_earlier_start_of_the_same_job_is_over(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    first = Ownership(run)
+    # the first one's process lives: a survivor on a node that Slurm lost
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    second = Ownership(run)
+    assert (first.number, second.number) == (1, 2)
+    second.check()
