@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import folders, journal
 from .recipe import Scale
-from .record import Details, Record, dump, load
+from .record import Curve, Details, Record, RecordError, dump, load, pack
 from .runs import RunDirectory, published_folder, write_bytes, write_text
 
 _TOP = 5
+# What a training is judged by; the journal also holds what the machine did.
+_CURVES = ("train/loss", "train/top1", "train/lr", "val/top1", "speed/clips_per_second")
 
 
 def records_folder(scale: Scale) -> Path:
@@ -22,8 +24,14 @@ def records_folder(scale: Scale) -> Path:
 
 
 def load_records(scale: Scale) -> list[Record]:
-    """Every record of ``scale``, sorted by file name; raises RecordError for a file that is none."""
-    return [load(path) for path in sorted(records_folder(scale).glob("*.json"))]
+    """Every record of ``scale``, sorted by file name; raises RecordError for what is none, or is of another scale."""
+    records = []
+    for path in sorted(records_folder(scale).glob("*.json")):
+        record = load(path)
+        if record.scale is not scale:
+            raise RecordError(f"{path} is a record of scale {record.scale}: it must not lie among those of {scale}")
+        records.append(record)
+    return records
 
 
 def collect(runs: Iterable[RunDirectory]) -> Iterator[Path]:
@@ -35,23 +43,27 @@ def collect(runs: Iterable[RunDirectory]) -> Iterator[Path]:
         if run.scale is Scale.TINY:
             raise ValueError("runs at scale 'tiny' leave no records: they exist for tests and mean nothing")
         for result in run.results():
-            yield _collect(result, journal_of=run)
+            yield _collect(result, scale=run.scale, journal_of=run)
 
 
 def collect_published(scale: Scale) -> Iterator[Path]:
     """As ``collect``, of the published weights that were tested here."""
+    if scale is Scale.TINY:
+        raise ValueError("tests at scale 'tiny' leave no records: they exist for tests and mean nothing")
     for result in sorted(published_folder(scale).glob("*.json")):
-        yield _collect(result, journal_of=None)
+        yield _collect(result, scale=scale, journal_of=None)
 
 
-def _collect(result: Path, *, journal_of: RunDirectory | None) -> Path:
+def _collect(result: Path, *, scale: Scale, journal_of: RunDirectory | None) -> Path:
     record = load(result)
-    target = records_folder(record.scale) / f"{record.name}.json"
+    if record.scale is not scale:
+        raise RecordError(f"{result} is a record of scale {record.scale} among runs of scale {scale}")
+    target = records_folder(scale) / f"{record.name}.json"
     text = dump(record)
     beside = target.with_suffix(".npz")
     if not (beside.exists() and target.exists() and target.read_text() == text):
         # the npz first: a record is complete when its JSON is there
-        write_bytes(beside, _pack(details(result.with_suffix(".npz"), journal_of=journal_of)))
+        write_bytes(beside, pack(details(result.with_suffix(".npz"), journal_of=journal_of)))
         write_text(target, text)
     return target
 
@@ -61,23 +73,29 @@ def details(predictions: Path, *, journal_of: RunDirectory | None) -> Details:
     with np.load(predictions, allow_pickle=False) as archive:
         scores, labels, broken = archive["scores"], archive["labels"], archive["broken"]
     best = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
-    curve = [
-        (entry.step, entry.metrics["train/loss"])
-        for entry, _ in (journal.read(journal_of.journal) if journal_of else ())
-        if "train/loss" in entry.metrics
-    ]
-    steps, loss = zip(*curve, strict=True) if curve else ((), ())
+    curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
+    for entry, _ in journal.read(journal_of.journal) if journal_of else ():
+        for name in _CURVES:
+            if name in entry.metrics:
+                curves[name].append((entry.step, entry.metrics[name]))
     return Details(
         classes=best.astype(np.int16),
         scores=np.take_along_axis(scores, best, axis=1).astype(np.float16),
         labels=labels.astype(np.int16),
         broken=broken,
-        steps=np.asarray(steps, dtype=np.int32),
-        loss=np.asarray(loss, dtype=np.float32),
+        # not from the rounded scores, which may tie
+        right=_right(scores, labels, broken),
+        curves={name: _curve(points) for name, points in curves.items() if points},
     )
 
 
-def _pack(content: Details) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **vars(content))
-    return buffer.getvalue()
+def _right(scores: NDArray[np.float32], labels: NDArray[np.int64], broken: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What ``Predictions.top`` counts, without torch: the own score is above all others, which NaN never is."""
+    own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
+    right: NDArray[np.bool_] = ((scores < own).sum(axis=1) == scores.shape[1] - 1) & ~broken
+    return right
+
+
+def _curve(points: list[tuple[int, float]]) -> Curve:
+    steps, values = zip(*points, strict=True)
+    return Curve(np.asarray(steps, dtype=np.int32), np.asarray(values, dtype=np.float32))

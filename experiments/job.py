@@ -6,6 +6,7 @@ several processes (torchrun, or srun under Slurm): each of them calls the same f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import traceback
@@ -17,9 +18,10 @@ from vswin.config import InitConfig, VideoInitConfig
 
 from . import folders, provenance
 from .clock import Clock
+from .energy import gpus
 from .journal import Journal, read
 from .recipe import Recipe, Scale, to_dict
-from .record import Batches, Kind
+from .record import Batches, Checkpoint, Kind
 from .registry import Experiment, find_experiment, find_variant
 from .runs import Ownership, RunDirectory, write_json, write_text
 from .runtime import Runtime
@@ -125,7 +127,6 @@ def _train_and_test(
 
     recipe = experiment.recipe
     code = provenance.commit()
-    clock = Clock(_last_metrics(run))
 
     # ------------------------------------------------------------------ where
     miniature = run.scale is not Scale.PAPER
@@ -136,6 +137,7 @@ def _train_and_test(
         # one thread: as many runs at once as there are cores, and the same bits on any number of cores
         torch.set_num_threads(1)
     make_deterministic(device)
+    clock = Clock(_last_metrics(run), gpus=gpus(world, device=device))
 
     def warn(message: str) -> None:
         print(f"warning: {message}", flush=True)
@@ -165,9 +167,11 @@ def _train_and_test(
     with ExitStack() as stack:
         journal: Journal | None = None
         manifests = {}
+        started_from: Checkpoint | None = None
         if owner:
             manifests = {split.value: videos[split].manifest() for split in Split}
-            _same_data(run, videos[Split.TRAIN].fingerprint)
+            started_from = _started_from(recipe)
+            _same_start(run, {"train": videos[Split.TRAIN].fingerprint}, started_from)
             write_json(run.recipe, to_dict(recipe))
             compared_after = _compared_after(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
             journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, compared_after=compared_after))
@@ -260,6 +264,7 @@ def _train_and_test(
                 partial=partial,
                 seed=run.seed,
                 batches=_batches(recipe, world=world, runtime=runtime),
+                started_from=started_from,
                 attempts=owner.number,
                 steps=outcome.step,
             )
@@ -281,13 +286,27 @@ def _initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
     return model
 
 
-def _same_data(run: RunDirectory, fingerprint: str) -> None:
-    """Note the videos a run is trained on at its first attempt, and insist on them afterwards."""
+def _started_from(recipe: Recipe) -> Checkpoint | None:
+    """The file of weights that a training of ``recipe`` starts from; None from scratch."""
+    name = weights_name(recipe.init)
+    if name is None:
+        return None
+    with weights_file(name).open("rb") as file:
+        return Checkpoint(file=name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _same_start(run: RunDirectory, videos: Mapping[str, str], weights: Checkpoint | None) -> None:
+    """Note the videos a run is trained on and the weights it starts from at its first attempt, and insist on them."""
+    found = {**videos, **({"weights": weights.sha256} if weights else {})}
     if not run.data.exists():
-        write_json(run.data, {"train": fingerprint})
-    elif json.loads(run.data.read_text()) != {"train": fingerprint}:
+        write_json(run.data, found)
+        return
+    noted = json.loads(run.data.read_text())
+    changes = [name for name in sorted(found | noted) if found.get(name) != noted.get(name)]
+    if changes:
+        what = "the weights it started from" if changes == ["weights"] else "the videos"
         raise OtherDataError(
-            f"the videos are others than when this run began; bring them back, or delete {run.path} to start over"
+            f"{what} are others than when this run began; bring them back, or delete {run.path} to start over"
         )
 
 
@@ -318,7 +337,8 @@ def _batches(recipe: Recipe, *, world: World, runtime: Runtime) -> Batches:
 
 
 def _last_metrics(run: RunDirectory) -> Mapping[str, float]:
-    last: Mapping[str, float] = {}
+    """The last value of every metric: not every line has all."""
+    last: dict[str, float] = {}
     for entry, _ in read(run.journal):
-        last = entry.metrics
+        last |= entry.metrics
     return last

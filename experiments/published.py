@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import folders, provenance
 from .clock import Clock
+from .energy import gpus
 from .recipe import Scale
 from .record import Checkpoint, Kind, Record, load
 from .registry import Variant
@@ -98,7 +99,7 @@ def evaluate_published(
             if stop.requested:
                 raise Interrupted("stopped; the same command goes on from here")
 
-        clock = Clock()
+        clock = Clock(gpus=gpus(world, device=device))
         partial = result.with_suffix(".partial")
         predictions = bench.predict(
             model, recipe.protocol, partial=partial, stop_if_asked=stop_if_asked, on_videos=on_videos

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from vswin.config import Precision
+
 from .recipe import Scale
 
-SCHEMA = 2
+SCHEMA = 3
+# In an npz names of curves hold a slash, which the file names of other members do not.
+_STEPS, _VALUES = ".steps", ".values"
 
 
 class Kind(StrEnum):
@@ -42,7 +48,11 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The file of weights that was tested: its name and the sha256 of its content."""
+    """A file of weights: its name and the sha256 of its content.
+
+    What a training started from has the name that its recipe says: of a published file, or of a run of ours as
+    ``upstream/<row>@<signature>``.
+    """
 
     file: str
     sha256: str
@@ -52,8 +62,10 @@ class Checkpoint:
 class Provenance:
     """What a number came from. Nothing here names a machine or a path.
 
-    ``dataset``: the manifest of every split that was read. ``batches``, ``attempts`` and ``steps`` belong to a
-    training, ``checkpoint`` to published weights; each is None where it has no meaning.
+    ``dataset``: the manifest of every split that was read. ``cuda`` is the version that torch computes with, None on a
+    processor. ``energy_joules`` is what the GPUs used from the first step to the end of the test, None where nothing
+    counted it. ``batches``, ``attempts``, ``steps`` and ``started_from`` (None from scratch) belong to a training,
+    ``checkpoint`` to published weights; each is None where it has no meaning.
     """
 
     commit: str
@@ -61,18 +73,22 @@ class Provenance:
     finished: str
     python: str
     torch: str
+    cuda: str | None
     software: str
     device: str
+    precision: Precision
     processes: int
     nodes: int
     threads: int
     dataset: Mapping[str, Mapping[str, Any]]
     batches: Batches | None = None
+    started_from: Checkpoint | None = None
     checkpoint: Checkpoint | None = None
     attempts: int | None = None
     steps: int | None = None
     wall_seconds: float
     cpu_seconds: float
+    energy_joules: float | None = None
 
     @property
     def videos(self) -> dict[str, str]:
@@ -107,10 +123,21 @@ class Record:
 
     @property
     def name(self) -> str:
-        """File name without suffix."""
+        """File name without suffix: what was trained, how and on which videos it was tested, and what made it one of
+        several.
+        """
         checkpoint = self.provenance.checkpoint
         what = f"seed{self.seed}" if checkpoint is None else f"published-{checkpoint.sha256[:10]}"
-        return f"{self.signature}-{self.protocol}-{what}"
+        videos = json.dumps(self.provenance.videos, sort_keys=True)
+        return f"{self.signature}-{self.protocol}-{hashlib.sha256(videos.encode()).hexdigest()[:6]}-{what}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over a training: ``steps`` int32 [n], from 1, and ``values`` float32 [n]."""
+
+    steps: NDArray[np.int32]
+    values: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -118,15 +145,16 @@ class Details:
     """What statistics and plots need and a JSON should not hold.
 
     ``classes`` int16 and ``scores`` float16 [videos, k]: the highest scores of each video, best first; ``labels``
-    int16 and ``broken`` bool [videos]; ``steps`` int32 and ``loss`` float32 [steps]: the training curve.
+    int16 and ``broken`` bool [videos]; ``right`` bool [videos]: what top-1 counts; ``curves`` the training's, by the
+    journal's names (``train/loss``).
     """
 
     classes: NDArray[np.int16]
     scores: NDArray[np.float16]
     labels: NDArray[np.int16]
     broken: NDArray[np.bool_]
-    steps: NDArray[np.int32]
-    loss: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    curves: Mapping[str, Curve]
 
 
 @cache
@@ -157,4 +185,18 @@ def load(path: Path) -> Record:
 def load_details(path: Path) -> Details:
     """The details beside the record at ``path``."""
     with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
-        return Details(**{name: archive[name] for name in archive.files})
+        names = [name.removesuffix(_STEPS) for name in archive.files if name.endswith(_STEPS)]
+        return Details(
+            **{name: archive[name] for name in ("classes", "scores", "labels", "broken", "right")},
+            curves={name: Curve(archive[name + _STEPS], archive[name + _VALUES]) for name in names},
+        )
+
+
+def pack(details: Details) -> bytes:
+    """``details`` as a compressed npz, byte-stable."""
+    arrays = {name: value for name, value in vars(details).items() if name != "curves"}
+    for name, curve in details.curves.items():
+        arrays |= {name + _STEPS: curve.steps, name + _VALUES: curve.values}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -196,7 +196,7 @@ class RunDirectory:
 
     @property
     def data(self) -> Path:
-        """The fingerprint of the videos it is trained on."""
+        """The fingerprints of the videos it is trained on and of the weights it starts from."""
         return self.path / "data.json"
 
     @property

@@ -196,8 +196,9 @@ def curves(tables: Iterable[Table], scale: Scale, records: Iterable[Record], *, 
         for variant in table.at(scale):
             for record in measured(variant, scale, records):
                 details = load_details(records_folder(scale) / f"{record.name}.json")
-                loss = pd.Series(details.loss).rolling(smooth, min_periods=1).mean()
-                part = pd.DataFrame({"step": details.steps, "loss": loss})
+                curve = details.curves["train/loss"]
+                loss = pd.Series(curve.values).rolling(smooth, min_periods=1).mean()
+                part = pd.DataFrame({"step": curve.steps, "loss": loss})
                 parts.append(part.assign(table=table.id, row=variant.label, seed=record.seed))
     empty = pd.DataFrame(columns=["table", "row", "seed", "step", "loss"])
     return pd.concat(parts, ignore_index=True) if parts else empty

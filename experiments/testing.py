@@ -148,6 +148,7 @@ class TestBench:
         return {
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else provenance.processor(),
             "torch": torch.__version__,
+            "cuda": torch.version.cuda if self.device.type == "cuda" else None,
             "threads": torch.get_num_threads(),
             "processes": self.world.size,
         }
@@ -166,6 +167,7 @@ def leave_record(
     partial: Path,
     seed: int | None = None,
     batches: Batches | None = None,
+    started_from: Checkpoint | None = None,
     checkpoint: Checkpoint | None = None,
     attempts: int | None = None,
     steps: int | None = None,
@@ -200,11 +202,14 @@ def leave_record(
             nodes=provenance.nodes(),
             dataset=dataset,
             batches=batches,
+            started_from=started_from,
             checkpoint=checkpoint,
             attempts=attempts,
             steps=steps,
             wall_seconds=clock.wall,
             cpu_seconds=clock.cpu,
+            energy_joules=clock.energy,
+            precision=recipe.optim.precision,
             **bench.machine(),
         ),
     )

@@ -10,10 +10,12 @@ import pytest
 from experiments import collect, record, tables
 from experiments.journal import Journal
 from experiments.recipe import Scale, to_dict
-from experiments.record import Kind, Provenance, Record, RecordError
+from experiments.record import Checkpoint, Kind, Provenance, Record, RecordError
 from experiments.registry import Variant, find_table, find_variant
 from experiments.runs import Ownership, RunDirectory, write_text
 from experiments.statistics import Summary, summarise
+from vswin.config import Precision
+from vswin.training.evaluate import Predictions
 
 PROVENANCE = Provenance(
     commit="0" * 40,
@@ -21,8 +23,10 @@ PROVENANCE = Provenance(
     finished="2021-06-24T00:00:00Z",
     python="3.11.7",
     torch="2.13.0",
+    cuda=None,
     software="0" * 16,
     device="a processor",
+    precision=Precision.FP32,
     processes=1,
     nodes=1,
     threads=1,
@@ -100,14 +104,63 @@ def test_details_hold_the_five_best_classes_and_the_curve() -> None:
     assert details.classes.shape == details.scores.shape == (4, 5)
     np.testing.assert_array_equal(details.classes[:, 0], best)
     assert (np.diff(details.scores.astype(np.float32), axis=1) <= 0).all()
-    np.testing.assert_array_equal(details.steps, [1, 2, 3])
-    np.testing.assert_allclose(details.loss, [1, 1 / 2, 1 / 3], rtol=1e-6)
+    assert list(details.curves) == ["train/loss"]
+    np.testing.assert_array_equal(details.curves["train/loss"].steps, [1, 2, 3])
+    np.testing.assert_allclose(details.curves["train/loss"].values, [1, 1 / 2, 1 / 3], rtol=1e-6)
+
+
+def test_right_is_what_top1_counts(tmp_path: Path) -> None:
+    """Also where scores tie, are no number, or the video could not be read."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, (200, 5)).astype(np.float32)
+    scores[:5] = np.nan
+    scores[5:10, 2] = np.nan
+    predictions = Predictions(
+        videos=np.arange(200), scores=scores, labels=rng.integers(0, 5, 200), broken=rng.random(200) < 0.1
+    )
+    np.savez(tmp_path / "test.npz", **vars(predictions))
+    details = collect.details(tmp_path / "test.npz", journal_of=None)
+    assert 100 * details.right.mean() == predictions.top(1)
+    assert 0 < details.right.sum() < (details.classes[:, 0] == details.labels).sum()
+
+
+def test_details_round_trip(tmp_path: Path) -> None:
+    [path] = collect.collect([finished_run(find_variant("table4/joint"), seed=0, top1=80.0)])
+    assert record.pack(record.load_details(path)) == path.with_suffix(".npz").read_bytes()
 
 
 def test_tiny_runs_leave_no_records() -> None:
     run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0, scale=Scale.TINY)
     with pytest.raises(ValueError, match="leave no records"):
         list(collect.collect([run]))
+
+
+def test_a_record_of_another_scale_is_refused_wherever_it_lies() -> None:
+    run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
+    [path] = collect.collect([run])
+    stray = collect.records_folder(Scale.PAPER) / path.name
+    write_text(stray, path.read_text())
+    with pytest.raises(RecordError, match="a record of scale mini: it must not lie among those of paper"):
+        collect.load_records(Scale.PAPER)
+    other = RunDirectory(Scale.PAPER, run.signature, 0)
+    other.path.parent.mkdir(parents=True)
+    run.path.rename(other.path)
+    with pytest.raises(RecordError, match="a record of scale mini among runs of scale paper"):
+        list(collect.collect([other]))
+
+
+def test_what_was_made_on_other_videos_or_of_other_weights_has_a_name_of_its_own() -> None:
+    trained = make_record(find_variant("table4/joint"), seed=0, top1=80.0)
+    others = {**PROVENANCE.dataset, "val": {"fingerprint": "3" * 64}}
+    weights = [dataclasses.replace(PROVENANCE, checkpoint=Checkpoint(file="a.pth", sha256=d * 64)) for d in "ab"]
+    published = [
+        dataclasses.replace(trained, kind=Kind.PUBLISHED_WEIGHTS, seed=None, provenance=item) for item in weights
+    ]
+    every = [trained, *published]
+    every += [
+        dataclasses.replace(item, provenance=dataclasses.replace(item.provenance, dataset=others)) for item in every
+    ]
+    assert len({item.name for item in every}) == 6
 
 
 def test_unfinished_runs_leave_no_records() -> None:
