@@ -61,6 +61,9 @@ ViewsOption = Annotated[
 RecomputeOption = Annotated[
     bool, typer.Option("--recompute", help="Compute activations again for the gradient: slower, in less memory.")
 ]
+CpuOption = Annotated[
+    bool, typer.Option("--cpu", help="Compute scale paper without a GPU: for small models of your own.")
+]
 VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
 
 
@@ -109,6 +112,7 @@ def run(
     micro_batch: MicroBatchOption = None,
     views_at_once: ViewsOption = None,
     recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
 ) -> None:
     """Train and test one variant in this process; goes on where an earlier attempt stopped.
 
@@ -121,7 +125,7 @@ def run(
 
     experiment = find_experiment(scale, find_variant(variant))
     runtime = default_runtime(
-        scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute
+        scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
     )
     [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
     if not _is_first_process():
@@ -157,6 +161,7 @@ def launch(
     micro_batch: MicroBatchOption = None,
     views_at_once: ViewsOption = None,
     recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -189,7 +194,7 @@ def launch(
         mirror.prepare(scale)
         jobs = jobs or places(scale)
         runtime = default_runtime(
-            scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute
+            scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
         )
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0

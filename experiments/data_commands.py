@@ -159,6 +159,30 @@ def data_prepare(
         raise typer.Exit(1)
 
 
+@data_app.command("split")
+def data_split(
+    dataset: DatasetArgument,
+    val: Annotated[float, typer.Option(min=0.01, max=0.99, metavar="SHARE", help="Of every class, to test on.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos to test on.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Share videos in one folder per class, DATASET/<class>/<video>, out to training and validation.
+
+    Writes train.txt, val.txt and classes.txt beside the folders; nothing is moved. Where clips of one recording must
+    stay together, make train/<class> and val/<class> by hand instead.
+    """
+    from vswin.data.upkeep.split import split_classes
+
+    folder = folders.data() / dataset
+    counts = split_classes(folder, share=val, seed=seed)
+    if as_json:
+        display.print_json({"folder": str(folder), **{split.value: count for split, count in counts.items()}})
+        return
+    told = " and ".join(f"{count} in {split}.txt" for split, count in counts.items())
+    classes = len((folder / "classes.txt").read_text().splitlines())
+    console.print(f"{dataset}: {classes} classes, {told}, in {display.relative(folder)}", soft_wrap=True, markup=False)
+
+
 @data_app.command("generate")
 def data_generate(
     dataset: Annotated[

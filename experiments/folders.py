@@ -1,4 +1,4 @@
-"""Where things lie: four folders, each moved by one environment variable."""
+"""Where things lie: folders, each moved by one environment variable."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def results() -> Path:
 def data() -> Path:
     """Data sets and image weights: ``$VSWIN_DATA``, default ``data``."""
     return Path(os.environ.get("VSWIN_DATA") or "data").absolute()
+
+
+def own_tables() -> Path | None:
+    """Tables of one's own: ``$VSWIN_TABLES``; None where it is not set."""
+    named = os.environ.get("VSWIN_TABLES")
+    return Path(named).absolute() if named else None
 
 
 def tracking_uri() -> str:

@@ -32,6 +32,7 @@ from .weights import weights_file, weights_name, where_to_get
 if TYPE_CHECKING:
     from torch import nn
 
+    from vswin.data.annotations import VideoList
     from vswin.training.distributed import World
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -39,6 +40,10 @@ OnStep = Callable[[int, Mapping[str, float]], None]
 
 class SignatureError(RuntimeError):
     """The code of a job derives another recipe than the launcher did."""
+
+
+class NoGpuError(RuntimeError):
+    """Scale paper was asked for where torch sees no GPU."""
 
 
 class OtherDataError(RuntimeError):
@@ -101,7 +106,29 @@ def check_ready(experiments: Collection[Experiment]) -> None:
             raise DataError(f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}")
     for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
         for split in Split:
-            _ = VideoList.of_split(folders.data(), dataset=dataset, split=split).fingerprint
+            videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)
+            _ = videos.fingerprint
+            for experiment in experiments:
+                if experiment.recipe.data.dataset == dataset:
+                    _check_fits(experiment, videos, training=split is Split.TRAIN)
+
+
+def _check_fits(experiment: Experiment, videos: VideoList, *, training: bool) -> None:
+    """See that a recipe can be trained on these videos, which of one's own are easily too few, or of more classes."""
+    from vswin.data.annotations import DataError
+
+    recipe = experiment.recipe
+    classes = len(videos.classes) or max(videos.labels) + 1
+    if classes > recipe.model.num_classes:
+        raise DataError(
+            f"{videos.source}: {classes} classes, but {experiment.name} tells {recipe.model.num_classes} apart; set "
+            "model.num_classes in its recipe"
+        )
+    if training and len(videos) < recipe.optim.batch_size:
+        raise DataError(
+            f"{videos.source}: {len(videos)} videos, fewer than a batch of {experiment.name}, "
+            f"{recipe.optim.batch_size}; set optim.batch_size in its recipe"
+        )
 
 
 def _train_and_test(
@@ -130,9 +157,13 @@ def _train_and_test(
 
     # ------------------------------------------------------------------ where
     miniature = run.scale is not Scale.PAPER
-    if not miniature and not torch.cuda.is_available():
-        raise RuntimeError("scale paper needs a GPU and torch sees none; see vswin doctor, or use --scale mini")
-    device = world.device("cpu" if miniature else "cuda")
+    on_cpu = miniature or runtime.cpu
+    if not on_cpu and not torch.cuda.is_available():
+        raise NoGpuError(
+            "scale paper needs a GPU and torch sees none; see vswin doctor, or use --scale mini, or --cpu for a model "
+            "of your own that is small enough"
+        )
+    device = world.device("cpu" if on_cpu else "cuda")
     if miniature:
         # one thread: as many runs at once as there are cores, and the same bits on any number of cores
         torch.set_num_threads(1)

@@ -195,10 +195,19 @@ class Table:
 
 @cache
 def tables() -> dict[str, Table]:
-    """Every table by id, in the paper's order."""
+    """Every table by id, in the paper's order, then those of ``$VSWIN_TABLES``.
+
+    Raises OwnTableError for what cannot be read there and for a name that is taken.
+    """
+    from .own_tables import OwnTableError, own_tables
     from .paper import TABLES
 
-    return {table.id: table for table in TABLES}
+    found = {table.id: table for table in TABLES}
+    for table in own_tables():
+        if table.id in found:
+            raise OwnTableError(f"there are two tables called {table.id!r}; give the one in $VSWIN_TABLES another id")
+        found[table.id] = table
+    return found
 
 
 def find_table(name: str) -> Table:

@@ -12,6 +12,7 @@ from .recipe import Scale
 class Runtime:
     """``workers``: processes that decode, per training process; with 0 it decodes itself. ``micro_batch``: clips in
     memory at once, per process; the rest of a batch is accumulated. ``views_at_once``: the same for tests.
+    ``cpu``: whether scale paper is computed without a GPU, by as many threads as torch takes.
     ``recompute``: whether blocks forget their activations and compute them again for the gradient.
     ``validate_epochs``: a single-view test every so many epochs. ``checkpoint_minutes``: the longest time between
     checkpoints. ``broken_videos``: the share of an epoch's videos that may be broken before training stops.
@@ -21,6 +22,7 @@ class Runtime:
     micro_batch: int | None = None
     views_at_once: int = 12
     recompute: bool = False
+    cpu: bool = False
     validate_epochs: int = 5
     checkpoint_minutes: float = 10.0
     broken_videos: float = 0.01
@@ -33,6 +35,7 @@ def default_runtime(
     micro_batch: int | None = None,
     views_at_once: int | None = None,
     recompute: bool = False,
+    cpu: bool = False,
 ) -> Runtime:
     """What suits ``scale`` on this machine, except for what is given.
 
@@ -45,6 +48,7 @@ def default_runtime(
         workers=workers,
         micro_batch=micro_batch,
         recompute=recompute,
+        cpu=cpu,
         views_at_once=views_at_once or (12 if scale is Scale.PAPER else 32),
         checkpoint_minutes=10.0 if scale is Scale.PAPER else 1.0,
     )

@@ -23,6 +23,12 @@ RELEASES = {
     "swin_large_patch4_window7_224_22k": _SWIN,
     "swin_large_patch4_window12_384_22k": _SWIN,
     "swin_base_patch244_window1677_kinetics400_22k": _VIDEO_SWIN,
+    "swin_tiny_patch244_window877_kinetics400_1k": _VIDEO_SWIN,
+    "swin_small_patch244_window877_kinetics400_1k": _VIDEO_SWIN,
+    "swin_base_patch244_window877_kinetics400_1k": _VIDEO_SWIN,
+    "swin_base_patch244_window877_kinetics400_22k": _VIDEO_SWIN,
+    "swin_base_patch244_window877_kinetics600_22k": _VIDEO_SWIN,
+    "swin_base_patch244_window1677_sthv2": _VIDEO_SWIN,
     "jx_vit_base_p16_224-80ecf9dd": _VIT,
 }
 

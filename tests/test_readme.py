@@ -45,8 +45,8 @@ def test_there_are_commands_to_test() -> None:
     assert {"make demo", "make test", "make slow"} <= set(commands("make"))
 
 
-def test_python_in_the_readme_runs() -> None:
-    [code] = re.findall(r"(?s)```python\n(.*?)```", README)
+@pytest.mark.parametrize("code", re.findall(r"(?s)```python\n(.*?)```", README))
+def test_python_in_the_readme_runs(code: str) -> None:
     exec(code, {})
 
 

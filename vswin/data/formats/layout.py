@@ -25,6 +25,7 @@
 
 **Class folders**, where there is no annotation at all
     train/<class>/<video>, val/<class>/<video>
+    <class>/<video> alone has to be split first: vswin data split NAME
 
 A video may also be a folder of frames, img_00001.jpg and so on. A folder that
 can be read in several ways, or in none, is refused. Published annotations name
