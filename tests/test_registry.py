@@ -131,7 +131,8 @@ def test_what_differs_in_the_released_configs_differs_in_the_recipes() -> None:
 
 def test_all_weights_that_recipes_start_from_have_an_address() -> None:
     inits = [item.recipe.init for item in experiments(Scale.PAPER)]
-    assert {weights_name(init) for init in inits} - {None} == set(RELEASES)
+    # and the published video models, for fine-tuning them on one's own videos
+    assert {weights_name(init) for init in inits} - {None} <= set(RELEASES)
 
 
 @pytest.mark.parametrize("table", list(tables()))
