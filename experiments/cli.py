@@ -14,6 +14,7 @@ from rich.console import Console
 
 from . import display, folders, people_commands
 from .data_commands import data_app
+from .operate_commands import add_operate_commands
 from .plan import Action, Step, plan
 from .profiles import profiles
 from .recipe import Scale
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+add_operate_commands(app)
 
 console = Console(highlight=False)
 

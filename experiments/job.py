@@ -174,7 +174,7 @@ def _train_and_test(
         print(f"warning: {message}", flush=True)
 
     # ------------------------------------------------------------------- what
-    model = _initial_model(recipe, seed=run.seed, runtime=runtime)
+    model = initial_model(recipe, seed=run.seed, runtime=runtime)
     videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
     bench = TestBench(
         scale=run.scale,
@@ -301,7 +301,7 @@ def _train_and_test(
             )
 
 
-def _initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
+def initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
     import torch
 
     from vswin.models import build, inflate, load_checkpoint, read_checkpoint

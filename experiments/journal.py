@@ -16,6 +16,7 @@ from typing import BinaryIO, Self
 # What a step computes. The rest (speed, memory) measures the machine and differs between attempts.
 _COMPUTED = ("train/", "val/", "test/")
 _FSYNC_SECONDS = 1.0
+_TAIL_BYTES = 2**14
 
 
 class JournalError(RuntimeError):
@@ -42,6 +43,22 @@ def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
                 return
             offset += len(line)
             yield Entry(**json.loads(line)), offset
+
+
+def last(path: Path) -> Entry | None:
+    """The newest entry, without reading the ones before it; None if there is none. A torn last line is left out."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        length = _TAIL_BYTES
+        while True:
+            start = max(0, file.seek(0, os.SEEK_END) - length)
+            file.seek(start)
+            # of a piece from the middle the first line is only the end of one
+            lines = file.read().split(b"\n")[0 if start == 0 else 1 : -1]
+            if lines or start == 0:
+                return Entry(**json.loads(lines[-1])) if lines else None
+            length *= 8
 
 
 class Journal:

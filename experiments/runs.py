@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import folders, journal, slurm
+from .journal import Entry
 from .recipe import Scale
 from .registry import Experiment
 
@@ -313,7 +314,12 @@ class RunDirectory:
 
     def last_step(self) -> int:
         """The last step in the journal, 0 if none."""
-        return max((entry.step for entry, _ in journal.read(self.journal)), default=0)
+        last = self.last_entry()
+        return last.step if last else 0
+
+    def last_entry(self) -> Entry | None:
+        """The last line of the journal, which has its highest step; None if there is none."""
+        return journal.last(self.journal)
 
     def last_error(self) -> str:
         """The exception of the last failed attempt with its whole message in one line, empty if none."""

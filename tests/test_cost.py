@@ -16,10 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from toy_models import TOYS, Toy
 
-from experiments.cost import view_cost
+from experiments import cost as experiments_cost
+from experiments.cost import Input, Totals, totals, view_cost
+from experiments.expected_cost import formula
 from experiments.recipe import Scale
 from experiments.registry import Variant, experiments, find_variant, tables
-from vswin.config import PERCEIVER, SWIN2D_T, TIMESFORMER_HR, TIMESFORMER_L, TimeSformerConfig
+from vswin.config import PERCEIVER, SWIN2D_T, TIMESFORMER_HR, TIMESFORMER_L, PerceiverConfig, TimeSformerConfig
 from vswin.models import build, count_cost, create_model
 from vswin.training.optim import build_optimizer
 
@@ -177,7 +179,29 @@ def test_every_recipe_builds(name: str) -> None:
         with torch.device("meta"):
             model = build(recipe.model)
         build_optimizer(model, recipe.optim)
-        assert view_cost(recipe).flops > 0
+        cost = view_cost(recipe)
+        assert cost.flops > 0
+        # and to the unit what is added up by hand
+        assert formula(recipe) in (Totals(cost.params, cost.flops, cost.macs), None)
+
+
+def test_every_model_whose_paper_gives_its_sizes_is_added_up_by_hand() -> None:
+    for scale in Scale:
+        without = {type(item.recipe.model) for item in experiments(scale) if formula(item.recipe) is None}
+        assert without <= {PerceiverConfig}
+
+
+def test_costs_are_kept_while_the_code_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path))
+    pair = (find_variant("table4/split").at(Scale.TINY).model, Input(16, 24))
+    [counted] = totals([pair])
+    monkeypatch.setattr(experiments_cost, "_count", None)
+    assert totals([pair]) == [counted]
+    [kept] = (tmp_path / "cache").iterdir()
+    # half a file is none
+    kept.write_text(kept.read_text()[:40])
+    with pytest.raises(TypeError):
+        totals([pair])
 
 
 @pytest.mark.parametrize("row", PAPER["computed_costs"], ids=lambda row: row["name"])

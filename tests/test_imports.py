@@ -22,7 +22,8 @@ def loaded_after(code: str) -> set[str]:
         "from experiments.registry import tables; tables()",
         "import experiments.plan, experiments.job",
         "from typer.testing import CliRunner; from experiments.cli import app\n"
-        "for command in (['list'], ['status'], ['launch', 'table4', '--dry-run'], ['--help']):\n"
+        "for command in (['list'], ['status'], ['launch', 'table4', '--dry-run'], ['--help'],\n"
+        "        ['forecast', '--help'], ['check', '--help']):\n"
         "    assert CliRunner().invoke(app, command).exit_code == 0",
     ],
 )

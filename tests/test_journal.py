@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.journal import Journal, JournalError, read
+from experiments.journal import Journal, JournalError, last, read
 
 
 def entries(path: Path) -> list[tuple[int, dict[str, float]]]:
@@ -80,3 +80,23 @@ def test_an_owner_that_lost_its_run_writes_nothing(path: Path) -> None:
 
 def test_reading_a_journal_that_is_not_there(path: Path) -> None:
     assert entries(path) == []
+
+
+def test_the_last_entry_is_found_without_reading_all(path: Path) -> None:
+    assert last(path) is None
+    path.write_bytes(b'{"step":1,')
+    assert last(path) is None
+    path.unlink()
+    with Journal(path) as many:
+        for step in range(1, 2001):
+            many.write(step, {"train/loss": 1 / step})
+    for torn in (b"", b'{"step":2001,"ti'):
+        with path.open("ab") as file:
+            file.write(torn)
+        newest = last(path)
+        assert newest is not None
+        assert (newest.step, newest.metrics) == (2000, {"train/loss": 1 / 2000})
+    # a line longer than the piece that is read first
+    with path.open("wb") as file:
+        file.write(b'{"step":1,"time":2.0,"metrics":{"' + 100_000 * b"x" + b'":3.0}}\n')
+    assert last(path) is not None
