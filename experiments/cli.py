@@ -14,9 +14,10 @@ from rich.console import Console
 
 from . import display, folders, people_commands
 from .data_commands import data_app
+from .launch_commands import launch_on_profile, set_aside, show_dry_run
 from .operate_commands import add_operate_commands
-from .plan import Action, Step, plan
-from .profiles import profiles
+from .plan import Action, Mode, Step, plan_now
+from .profiles import find_profile
 from .recipe import Scale
 from .registry import (
     Experiment,
@@ -29,9 +30,8 @@ from .registry import (
     tables,
     tables_at,
 )
-from .runs import RunDirectory, State, existing, locked
+from .runs import State, existing, locked
 from .runtime import default_runtime
-from .tables_commands import collect_records, tables_command
 
 if TYPE_CHECKING:
     from .tracking import Mirror
@@ -45,7 +45,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 add_operate_commands(app)
-app.command("tables")(tables_command)
 
 console = Console(highlight=False)
 
@@ -131,7 +130,7 @@ def run(
     runtime = default_runtime(
         scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
     )
-    [step] = plan([experiment], seeds=[seed], state=RunDirectory.state)
+    [step] = plan_now([experiment], seeds=[seed], mode=Mode.RETRY)
     if not _is_first_process():
         if step.action is not Action.DONE:
             run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
@@ -166,34 +165,83 @@ def launch(
     views_at_once: ViewsOption = None,
     recompute: RecomputeOption = False,
     cpu: CpuOption = False,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="What about runs that were tried: cached leaves alone what failed by its own error, retry tries it "
+            "again, force does also done ones again (the old are moved aside), read-only starts nothing."
+        ),
+    ] = Mode.CACHED,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="On a cluster: run uncommitted code, and keep it with every run.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every variant of some tables once per seed. What is done is not done again."""
+    """Run every variant of some tables once per seed. What is done is not done again.
+
+    On this machine (with your working tree) it waits for the runs to end; on a cluster (with a clone of the commit) it
+    submits them and returns.
+    """
     if as_json:
         # standard output is for the JSON
         console.stderr = True
     chosen = _chosen(scale, table)
-    if on not in profiles():
-        raise UnknownNameError("profile", on, profiles())
+    profile = find_profile(on)
     if dry_run:
-        _show_plan(_plan(chosen, seeds), title="would do", as_json=as_json)
+        steps = _plan(chosen, seeds, mode)
+        _show_plan(steps, title="would do", as_json=as_json)
+        if not as_json:
+            show_dry_run(console, steps, on=on, profile=profile, allow_dirty=allow_dirty)
         return
 
     from .launch import launch_local, places
     from .progress import LaunchProgress
+    from .slurm_launch import adopt
     from .tracking import Mirror, experiment_name
 
     lock = folders.runs() / scale / ".launch.lock"
     with locked(lock, on_wait=lambda: console.print("waiting for another launch of this scale to end")):
-        steps = _plan(chosen, seeds)
-        todo = [step for step in steps if step.action is not Action.DONE]
-        if not todo:
-            console.print(f"nothing to do: all {len(steps)} runs are done")
+        if adopted := adopt(scale):
+            console.print(f"found again what an earlier launch submitted and could not note: {', '.join(adopted)}")
+        steps = _plan(chosen, seeds, mode)
+        left = [step for step in steps if step.action is Action.FAILED]
+        undone = [step for step in steps if step.action is not Action.DONE]
+        todo = [step for step in undone if step.action is not Action.FAILED]
+        if left or (undone and mode is Mode.READ_ONLY):
+            display.show_plan(console, undone if mode is Mode.READ_ONLY else left, title="not done, and left alone")
+        if not todo or mode is Mode.READ_ONLY:
+            if not undone:
+                console.print(f"nothing to do: all {len(steps)} runs are done")
             if as_json:
                 display.print_json([display.step_json(step) for step in steps])
+            if undone:
+                raise typer.Exit(1)
+            return
+        if profile:
+            if any(step.action.needs_work for step in todo):
+                _check_ready(todo)
+            runtime = default_runtime(
+                scale,
+                workers=workers,
+                micro_batch=micro_batch,
+                views_at_once=views_at_once,
+                recompute=recompute,
+                cpu=cpu,
+                cores=profile.cpus,
+            )
+            submitted = launch_on_profile(
+                console, steps, on=on, profile=profile, runtime=runtime, allow_dirty=allow_dirty, mode=mode
+            )
+            if not submitted:
+                console.print(f"nothing to submit: {len(todo)} of {len(steps)} runs wait or run; see vswin status")
+            if as_json:
+                display.print_json([display.step_json(step) for step in _plan(chosen, seeds)])
+            if left:
+                raise typer.Exit(1)
             return
         _check_ready(todo)
+        set_aside(todo, mode)
         mirror = Mirror()
         mirror.prepare(scale)
         jobs = jobs or places(scale)
@@ -222,7 +270,7 @@ def launch(
     console.print(f"{len(todo) - failed} finished, {failed} did not; in MLflow as {experiment_name(scale)} (vswin ui)")
     if as_json:
         display.print_json([display.step_json(step) for step in _plan(chosen, seeds)])
-    if failed:
+    if failed or left:
         raise typer.Exit(1)
 
 
@@ -269,7 +317,12 @@ def evaluate(
 @app.command()
 def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
     """Turn finished runs into records under the results folder, and bring MLflow up to date."""
-    written = collect_records(scale)
+    from .collect import collect as collect_records
+    from .collect import collect_published
+
+    if scale is Scale.TINY:
+        _fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
+    written = [*collect_records(existing(experiments(scale))), *collect_published(scale)]
     _report(_mirror_all(scale))
     if as_json:
         display.print_json([str(path) for path in written])
@@ -284,6 +337,23 @@ def sync(scale: ScaleOption = Scale.MINI) -> None:
     mirror = _mirror_all(scale)
     if mirror.failure:
         _fail(f"MLflow could not be told everything: {mirror.failure}; nothing is lost, try again when it is back")
+
+
+@app.command("tables")
+def tables_(table: SomeTables = None, scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+    """The paper's tables beside what was measured; also written as Markdown, CSV and HTML to the results folder."""
+    from .collect import load_records
+    from .tables import cells, legend, write
+
+    chosen = tables_at(scale, table or ())
+    records = load_records(scale)
+    files = write(chosen, scale, records)
+    if as_json:
+        display.print_json({item.id: cells(item, scale, records).to_dict("records") for item in chosen})
+        return
+    for item in chosen:
+        display.show_table(console, item, cells(item, scale, records), legend(item, scale, records))
+    console.print(f"written to {display.relative(files[0].parent)} as .md, .csv and .html", soft_wrap=True)
 
 
 @app.command()
@@ -331,8 +401,8 @@ def _chosen(scale: Scale, names: Iterable[str] | None) -> list[Experiment]:
     return experiments(scale, tables_at(scale, names or ()))
 
 
-def _plan(chosen: list[Experiment], seeds: int) -> list[Step]:
-    return plan(chosen, seeds=range(seeds), state=RunDirectory.state)
+def _plan(chosen: list[Experiment], seeds: int, mode: Mode = Mode.CACHED) -> list[Step]:
+    return plan_now(chosen, seeds=range(seeds), mode=mode)
 
 
 def _show_plan(steps: list[Step], *, title: str, as_json: bool) -> None:

@@ -10,20 +10,21 @@ import hashlib
 import json
 import math
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vswin.config import InitConfig, VideoInitConfig
 
-from . import folders, provenance
+from . import folders, provenance, slurm
 from .clock import Clock
 from .energy import gpus
 from .journal import Journal, read
 from .recipe import Recipe, Scale, to_dict
 from .record import Batches, Checkpoint, Kind
 from .registry import Experiment, find_experiment, find_variant
-from .runs import Ownership, RunDirectory, write_json, write_text
+from .runs import FencedError, Ownership, RunDirectory, State, write_json, write_text
 from .runtime import Runtime
 from .signals import Stop, stop_signals
 from .testing import TestBench, leave_record
@@ -50,14 +51,62 @@ class OtherDataError(RuntimeError):
     """The videos a run is trained on changed since it began."""
 
 
+class WrongCodeError(RuntimeError):
+    """A job was started with other code than it was pinned to."""
+
+
+class RunsFailedError(RuntimeError):
+    """Some of the runs that share a job failed; each left its ``error.txt``."""
+
+
 class StopRequested(SystemExit):
     """The run was asked to stop and has saved its state; it can be resumed."""
 
 
-def work(runs: list[tuple[str, str, str, int]], runtime: Mapping[str, Any]) -> None:
-    """Train and test each of ``runs`` (scale, variant, signature, seed), one after another: the body of a job."""
+def work(runs: list[tuple[str, str, str, int]], runtime: Mapping[str, Any], code: str | None = None) -> None:
+    """Train and test each of ``runs`` (scale, variant, signature, seed), one after another: the body of a job.
+
+    ``code`` is the clone that the job is pinned to. A run that fails does not keep the others from being done. Started
+    again by Slurm, it goes on where it was: what is done is not done again, nor what failed by its own error.
+
+    Raises WrongCodeError where this is other code, whatever a single run raises, and RunsFailedError for several.
+    """
+    from vswin.training.distributed import World
+
+    if code is not None:
+        check_pinned(code)
+    failed = []
     for scale, variant, signature, seed in runs:
-        run_one(Scale(scale), variant, signature, seed, runtime=Runtime(**runtime))
+        run = RunDirectory(Scale(scale), signature, seed)
+        name = f"{variant} seed {seed}"
+        if _failed_in_this_job(run):
+            print(f"{name} failed in an earlier start of this job and is left alone", flush=True)
+            failed.append(name)
+            continue
+        try:
+            run_one(run.scale, variant, signature, seed, runtime=Runtime(**runtime))
+        except Exception as error:
+            # ranks that are out of step could not go on together
+            if len(runs) == 1 or World.from_environment().size > 1 or isinstance(error, FencedError):
+                raise
+            traceback.print_exc()
+            failed.append(name)
+    if failed:
+        raise RunsFailedError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+
+
+def check_pinned(code: str) -> None:
+    """See that this process computes with the clone ``code``; raises WrongCodeError."""
+    import vswin
+
+    for package, file in (("vswin", vswin.__file__), ("experiments", __file__)):
+        if Path(code).resolve() not in Path(file).resolve().parents:
+            raise WrongCodeError(f"{package} should come from {code}, but comes from {Path(file).parent}")
+
+
+def _failed_in_this_job(run: RunDirectory) -> bool:
+    attempt, own = run.last_attempt(), slurm.own_job()
+    return bool(run.error.exists() and attempt and own and attempt.job == own[0])
 
 
 def run_one(
@@ -75,42 +124,71 @@ def run_one(
     works on the run, StopRequested after a stop signal, and whatever went wrong. ``on_step`` is told what the journal
     is told.
     """
-    from vswin.training.distributed import World
+    from vswin.training.distributed import DistributedError, World
 
     run = RunDirectory(scale, signature, seed)
     world = World.from_environment()
+    experiment = find_experiment(scale, find_variant(variant))
+    same = experiment.recipe.signature == signature
+    if same and run.state(experiment.protocols) is State.DONE:
+        return
     # the first process owns the directory; the others only compute
     owner = Ownership(run) if world.is_first else None
-    try:
-        experiment = find_experiment(scale, find_variant(variant))
-        if experiment.recipe.signature != signature:
-            raise SignatureError(
-                f"{variant} at scale {scale} is {experiment.recipe.signature} here, but {signature} was launched: "
-                "the code changed in between; launch again"
-            )
-        with stop_signals() as stop:
+    with stop_signals() as stop:
+        try:
+            if not same:
+                raise SignatureError(
+                    f"{variant} at scale {scale} is {experiment.recipe.signature} here, but {signature} was launched: "
+                    "the code changed in between; launch again"
+                )
             _train_and_test(run, experiment, owner, world=world, runtime=runtime, stop=stop, on_step=on_step)
-    except Exception:
-        if owner:
-            owner.check()
+        except StopRequested:
+            if owner is None:
+                stop.await_end()
+                raise
+            owner.stopped()
+            stop.hand_over()
+            raise
+        except DistributedError as error:
+            if stop.requested and owner is None:
+                stop.await_end()
+            if owner and not run.error.exists():
+                print(f"another process of this run is gone, which is no fault of the run: {error}", flush=True)
+                owner.lost_a_rank()
+            raise
+        except Exception:
+            if owner:
+                owner.check()
+            # whichever process it is: what the first one notices is only that another is gone
             write_text(run.error, traceback.format_exc())
-        raise
+            raise
 
 
 def check_ready(experiments: Collection[Experiment]) -> None:
     """See that what ``experiments`` read is there before any job starts; raises vswin.data's DataError if not."""
+    from vswin.data.annotations import DataError
+
+    for message in missing(experiments):
+        raise DataError(message)
+
+
+def missing(experiments: Collection[Experiment]) -> Iterator[str]:
+    """What ``experiments`` read and what is not there, in words, each with what to do about it."""
     from vswin.data.annotations import DataError, Split, VideoList
 
     for name in sorted({weights_name(experiment.recipe.init) or "" for experiment in experiments} - {""}):
         if not weights_file(name).exists():
-            raise DataError(f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}")
+            yield f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}"
     for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
         for split in Split:
-            videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)
-            _ = videos.fingerprint
-            for experiment in experiments:
-                if experiment.recipe.data.dataset == dataset:
-                    _check_fits(experiment, videos, training=split is Split.TRAIN)
+            try:
+                videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)
+                _ = videos.fingerprint
+                for experiment in experiments:
+                    if experiment.recipe.data.dataset == dataset:
+                        _check_fits(experiment, videos, training=split is Split.TRAIN)
+            except DataError as error:
+                yield str(error)
 
 
 def _check_fits(experiment: Experiment, videos: VideoList, *, training: bool) -> None:
@@ -204,6 +282,8 @@ def _train_and_test(
             started_from = _started_from(recipe)
             _same_start(run, {"train": videos[Split.TRAIN].fingerprint}, started_from)
             write_json(run.recipe, to_dict(recipe))
+            if code.dirty and code.is_known and (diff := provenance.uncommitted()):
+                write_text(run.code_diff, diff)
             compared_after = _compared_after(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
             journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, compared_after=compared_after))
         stack.enter_context(process_group(world, device=device))
@@ -222,12 +302,14 @@ def _train_and_test(
                 # where checkpoints were lost it is trained again, and what was made of the weights then is not of these
                 run.drop_products()
 
+        def stop_now() -> None:
+            if journal:
+                journal.sync()
+            raise StopRequested(f"stopped at step {run.last_step()} of {len(batches)}; saved")
+
         def stop_if_asked() -> None:
             if stop.requested:
-                if journal:
-                    journal.sync()
-                stop.hand_over()
-                raise StopRequested(f"stopped at step {run.last_step()} of {len(batches)}; saved")
+                stop_now()
 
         # --------------------------------------------------------------- train
         outcome = train(
@@ -257,7 +339,11 @@ def _train_and_test(
             validate_epochs=runtime.validate_epochs,
         )
         if outcome.end is End.STOPPED:
-            stop_if_asked()
+            # a signal does not reach all ranks in the same step
+            for number in world.gather(stop.number):
+                if number is not None and not stop.requested:
+                    stop.note(number)
+            stop_now()
 
         if owner and not run.weights.exists():
             # the file alone says what it is and how to show it videos

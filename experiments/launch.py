@@ -1,6 +1,6 @@
-"""Starts jobs through submitit. The only file that imports submitit.
+"""Launches on this machine, through submitit.
 
-On this machine the launcher is the queue: submitit's local executor starts whatever it is given at once, so this
+The launcher is the queue: submitit's local executor starts whatever it is given at once, so this
 process submits as many jobs as there are places and waits for one to end before it submits the next.
 """
 
@@ -16,12 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import Any
-
-import submitit
 
 from . import folders
-from .job import work
+from .executors import LocalJob, Work, local_executor
 from .plan import Action, Step
 from .profiles import LOCAL
 from .recipe import Scale
@@ -29,8 +26,6 @@ from .runs import Process, State, Submission
 from .runtime import Runtime
 
 _POLL_SECONDS = 0.2
-# The local executor stops a job at its time limit; a run at scale paper on one workstation takes weeks.
-_TIMEOUT_MINUTES = 60 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -40,21 +35,6 @@ class Ended:
     step: Step
     state: State
     log: Path | None
-
-
-class _Work:
-    """``job.work`` as submitit wants it: after a stop signal the same runs are submitted again.
-
-    No pointer to a checkpoint travels along: a job finds the newest complete one itself.
-    """
-
-    def __call__(self, runs: list[tuple[str, str, str, int]], runtime: dict[str, Any]) -> None:
-        work(runs, runtime)
-
-    def checkpoint(
-        self, runs: list[tuple[str, str, str, int]], runtime: dict[str, Any]
-    ) -> submitit.helpers.DelayedSubmission:
-        return submitit.helpers.DelayedSubmission(self, runs, runtime)
 
 
 def places(scale: Scale) -> int:
@@ -95,12 +75,11 @@ def launch_local(
     """
     # submitit names files by process number, which the system uses again: a folder of its own for every launch
     folder = folders.runs() / steps[0].run.scale / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(timeout_min=_TIMEOUT_MINUTES, stderr_to_stdout=True)
+    executor = local_executor(folder)
     gpus = list(range(_gpus())) if steps[0].run.scale is Scale.PAPER else []
     jobs = min(jobs, len(gpus)) if gpus else jobs
     waiting = [step for step in steps if step.action.needs_work]
-    own: dict[Step, submitit.Job[None]] = {}
+    own: dict[Step, LocalJob] = {}
     on_gpu: dict[Step, int] = {}
     active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
     for step in active:
@@ -120,7 +99,7 @@ def launch_local(
                     # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
-                        own[step] = executor.submit(_Work(), runs, asdict(runtime))
+                        own[step] = executor.submit(Work(), runs, asdict(runtime))
                     Submission(
                         profile=LOCAL,
                         at=time.time(),
@@ -146,7 +125,7 @@ def launch_local(
         _stop([own[step] for step in active if step in own])
 
 
-def _stop(jobs: list[submitit.Job[None]]) -> None:
+def _stop(jobs: list[LocalJob]) -> None:
     """Have ``jobs`` save and end, and wait for them; asked again and again, since one may not listen yet."""
     while jobs := [job for job in jobs if not job.done()]:
         for job in jobs:

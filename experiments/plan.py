@@ -1,13 +1,27 @@
-"""What a launch would do, and why: a pure function of experiments, seeds and the states of their runs."""
+"""What a launch would do, and why: a pure function of experiments, seeds and how their runs stand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .jobs import FRUITLESS_LIMIT, Failure, Jobs
 from .registry import Experiment
 from .runs import RunDirectory, State
+
+
+class Mode(StrEnum):
+    """What a launch does about runs that have been tried before.
+
+    ``cached`` does what is missing and leaves alone what failed by its own error; ``retry`` tries that again, too;
+    ``force`` does everything again that is named, and moves what was there aside; ``read-only`` starts nothing.
+    """
+
+    CACHED = "cached"
+    RETRY = "retry"
+    FORCE = "force"
+    READ_ONLY = "read-only"
 
 
 class Action(StrEnum):
@@ -19,6 +33,8 @@ class Action(StrEnum):
     RESUME = "RESUME"
     RETRY = "RETRY"
     SUBMIT = "SUBMIT"
+    BLOCKED = "BLOCKED"
+    FAILED = "FAILED"
 
     @property
     def needs_work(self) -> bool:
@@ -35,16 +51,41 @@ _DECISIONS = {
     State.UNTESTED: (Action.RESUME, "trained, but not yet tested under every protocol of its rows"),
     State.NEW: (Action.SUBMIT, "never started"),
 }
+_AGAIN = "--mode retry tries it again"
+
+
+def decide(state: State, mode: Mode, failure: Failure | None = None, fruitless: int = 0) -> tuple[Action, str]:
+    """What to do about a run in ``state`` whose last attempt ended by ``failure``, and why.
+
+    ``fruitless``: how many attempts in a row ended by a failure of the machine without a step forward.
+    """
+    action, why = _DECISIONS[state]
+    if state is State.DONE and mode is Mode.FORCE:
+        return Action.RETRY, "done; is moved aside and done again"
+    if not action.needs_work:
+        return action, why
+    tried_again = mode in (Mode.RETRY, Mode.FORCE)
+    if state is State.FAILED:
+        return (action, why) if tried_again else (Action.FAILED, f"{why}; {_AGAIN}")
+    if failure is Failure.OWN_ERROR:
+        return (Action.RETRY, "its job failed") if tried_again else (Action.FAILED, f"its job failed; {_AGAIN}")
+    if failure is None or state is State.UNTESTED:
+        return action, why
+    if failure.is_of_the_machine and fruitless >= FRUITLESS_LIMIT and not tried_again:
+        return Action.FAILED, f"{failure}, {fruitless} times in a row without a step forward; {_AGAIN}"
+    goes_on = "goes on from its newest checkpoint" if state is State.INTERRUPTED else "never started"
+    return action if state is State.INTERRUPTED else Action.RETRY, f"{failure}; {goes_on}"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run of the plan."""
+    """One run of the plan. ``waits_for`` are the upstream runs that are not done, in the order they are needed."""
 
     experiment: Experiment
     seed: int
     action: Action
     why: str
+    waits_for: tuple[RunDirectory, ...] = ()
 
     @property
     def run(self) -> RunDirectory:
@@ -60,7 +101,10 @@ def plan(
     experiments: Iterable[Experiment],
     *,
     seeds: Iterable[int],
-    state: Callable[[RunDirectory, Iterable[str]], State],
+    state: Callable[[RunDirectory, Collection[str]], State],
+    mode: Mode = Mode.CACHED,
+    failure: Callable[[RunDirectory], Failure | None] = lambda run: None,
+    fruitless: Callable[[RunDirectory], int] = lambda run: 0,
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early."""
     experiments = list(experiments)
@@ -68,5 +112,14 @@ def plan(
     for seed in seeds:
         for experiment in experiments:
             run = RunDirectory(experiment.scale, experiment.recipe.signature, seed)
-            steps.append(Step(experiment, seed, *_DECISIONS[state(run, experiment.protocols)]))
+            decision = decide(state(run, experiment.protocols), mode, failure(run), fruitless(run))
+            steps.append(Step(experiment, seed, *decision))
     return steps
+
+
+def plan_now(experiments: Iterable[Experiment], *, seeds: Iterable[int], mode: Mode = Mode.CACHED) -> list[Step]:
+    """``plan`` as things stand: what the run directories say, and Slurm of the jobs they were submitted to."""
+    experiments, seeds = list(experiments), list(seeds)
+    needed = [RunDirectory(each.scale, each.recipe.signature, seed) for each in experiments for seed in seeds]
+    jobs = Jobs(needed)
+    return plan(experiments, seeds=seeds, state=jobs.state, mode=mode, failure=jobs.failure, fruitless=jobs.fruitless)

@@ -7,12 +7,15 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 # Code that decides numbers; a notebook or a record being edited does not make a run doubtful.
-_CODE = ("vswin", "experiments", "pyproject.toml", "constraints.txt")
-_CLONE = Path(__file__).resolve().parent.parent
+CODE = ("vswin", "experiments", "pyproject.toml", "constraints.txt")
+# The clone that this package was imported from.
+CLONE = Path(__file__).resolve().parent.parent
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,41 @@ class Commit:
     name: str
     dirty: bool
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is git and a clone."""
+        return self.name != _UNKNOWN
+
 
 def commit() -> Commit:
     """The state of the clone that this package was imported from."""
     head = _git("rev-parse", "HEAD")
     if head is None:
-        return Commit("unknown", True)
-    changes = _git("status", "--porcelain", "--", *_CODE)
-    return Commit(head, bool(changes))
+        return Commit(_UNKNOWN, True)
+    return Commit(head, bool(changed_files()))
+
+
+def changed_files() -> list[str]:
+    """Code that differs from the commit or that git does not know, by path."""
+    lines = (_git("status", "--porcelain", "--", *CODE) or "").splitlines()
+    return [line.split(maxsplit=1)[1] for line in lines]
+
+
+def uncommitted() -> str:
+    """What code has that its commit has not, as ``git apply`` takes it; files that git does not know are among it."""
+    with tempfile.TemporaryDirectory() as folder:
+        # an index and objects of its own: nothing of the clone is touched
+        objects = _git("rev-parse", "--path-format=absolute", "--git-path", "objects")
+        own = {
+            "GIT_INDEX_FILE": f"{folder}/index",
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
+        }
+        for arguments in (("read-tree", "HEAD"), ("add", "--all", "--", *CODE), ("diff", "--cached", "--binary")):
+            answer = subprocess.run(
+                ["git", "-C", str(CLONE), *arguments], capture_output=True, check=True, env={**os.environ, **own}
+            )
+        return answer.stdout.decode(errors="surrogateescape")
 
 
 def software() -> str:
@@ -55,7 +85,7 @@ def nodes() -> int:
 
 def _git(*arguments: str) -> str | None:
     try:
-        answer = subprocess.run(["git", "-C", str(_CLONE), *arguments], capture_output=True, text=True, check=False)
+        answer = subprocess.run(["git", "-C", str(CLONE), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -233,6 +233,12 @@ class RunDirectory:
         """The records there are."""
         return sorted(self.path.glob("tests/*.json"))
 
+    def set_aside(self) -> Path:
+        """Make room for the same run anew, and return where everything of this one lies now."""
+        aside = self.path.with_name(f"replaced-{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        self.path.rename(aside)
+        return aside
+
     def drop_products(self) -> None:
         """Remove what is made of trained weights, except for records: training goes on, and there will be others."""
         self.weights.unlink(missing_ok=True)

@@ -36,14 +36,15 @@ def default_runtime(
     views_at_once: int | None = None,
     recompute: bool = False,
     cpu: bool = False,
+    cores: int | None = None,
 ) -> Runtime:
-    """What suits ``scale`` on this machine, except for what is given.
+    """What suits ``scale`` on a machine with ``cores`` per process (default: this one), except for what is given.
 
     At scale paper up to eight workers per process. The miniature trains several runs at once, one core each, and
     keeps its decoded videos in memory, so its processes decode themselves.
     """
     if workers is None:
-        workers = min(8, len(os.sched_getaffinity(0))) if scale is Scale.PAPER else 0
+        workers = min(8, cores or len(os.sched_getaffinity(0))) if scale is Scale.PAPER else 0
     return Runtime(
         workers=workers,
         micro_batch=micro_batch,

@@ -79,6 +79,16 @@ def own_job() -> tuple[str, int] | None:
     return name, int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
+def own_job_goes_on() -> bool:
+    """Whether this process's job is neither cancelled nor at its time limit: who is stopped now is preempted."""
+    try:
+        return call("squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T").split() == [
+            "RUNNING"
+        ]
+    except SlurmError:
+        return False
+
+
 def look(jobs: Collection[str]) -> dict[str, Job]:
     """How each of ``jobs`` stands, from one call of squeue and at most one of sacct.
 
@@ -211,7 +221,8 @@ def expand(name: str) -> list[str]:
 def _job(name: str, state: str, *, reason: str, codes: list[str], nodes: str, restarts: int = 0) -> Job:
     # "CANCELLED by 1000"
     state = state.split()[0]
-    phase, failure = Phase.ENDED, None
+    phase: Phase = Phase.ENDED
+    failure: Failure | None = None
     if state == "PENDING" and reason == "DependencyNeverSatisfied":
         phase, failure = Phase.ENDED, Failure.DEPENDENCY
     elif state == "PENDING":

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from command_line import Vswin
 
-from experiments.comparison import Results
+from experiments.collect import load_records
 from experiments.recipe import Scale
 from experiments.registry import find_variant
+from experiments.tables import measured
 
 
 @pytest.mark.slow
@@ -21,9 +22,9 @@ def test_space_only_stays_twenty_points_below_joint_attention(
         for seed in range(3):
             vswin("run", name, "--scale", "mini", "--seed", str(seed))
     vswin("collect")
-    results = Results.load(Scale.MINI)
+    records = load_records(Scale.MINI)
     joint, space_only = (
-        [record.top1 for record in results.trained(find_variant(name))]
+        [record.top1 for record in measured(find_variant(name), Scale.MINI, records)]
         for name in ("baselines/joint", "baselines/space-only")
     )
     assert len(joint) == len(space_only) == 3

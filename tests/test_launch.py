@@ -123,6 +123,8 @@ def test_launch_collects_every_run_once_and_tells_mlflow_everything(vswin: Vswin
         assert mlflow_points(run) == journal_points(run)
     second = vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
     assert "nothing to do: all 3 runs are done" in second.stdout
+    missing = vswin("launch", "table4", "--scale", "tiny", "--seeds", "2", "--mode", "read-only", code=1)
+    assert "3 SUBMIT" in missing.stdout
     plan = json.loads(vswin("status", "table4", "--scale", "tiny", "--seeds", "2", "--json").stdout)
     assert [(step["seed"], step["action"]) for step in plan] == [(0, "DONE")] * 3 + [(1, "SUBMIT")] * 3
 
@@ -142,6 +144,7 @@ def test_killed_run_ends_as_if_nothing_had_happened(vswin: Vswin, undisturbed: P
     assert mlflow_points(run) == journal_points(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_signal_saves_at_the_step_and_is_resumed(
     number: signal.Signals, vswin: Vswin, undisturbed: Path, tmp_path: Path
@@ -160,6 +163,7 @@ def test_stop_signal_saves_at_the_step_and_is_resumed(
     assert_equal_to_the_bit(run, undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_preempted_job_is_requeued_and_finishes_on_its_own(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:
     run = run_of(VARIANT)
     launcher = subprocess.Popen(
@@ -173,6 +177,7 @@ def test_preempted_job_is_requeued_and_finishes_on_its_own(vswin: Vswin, undistu
     assert mlflow_points(run) == journal_points(run)
 
 
+@pytest.mark.slow
 def test_jobs_survive_their_launcher_and_the_next_one_waits_for_them(vswin: Vswin) -> None:
     run = run_of(VARIANT)
     launcher = subprocess.Popen(
@@ -186,6 +191,7 @@ def test_jobs_survive_their_launcher_and_the_next_one_waits_for_them(vswin: Vswi
     assert mlflow_points(run) == journal_points(run)
 
 
+@pytest.mark.slow
 def test_two_launches_at_once_do_every_run_once(vswin: Vswin) -> None:
     command = vswin_command("launch", "table6", "--scale", "tiny", "--seeds", "1")
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -197,6 +203,7 @@ def test_two_launches_at_once_do_every_run_once(vswin: Vswin) -> None:
         assert record_of(RunDirectory(Scale.TINY, experiment.recipe.signature, 0)).provenance.attempts == 1
 
 
+@pytest.mark.slow
 def test_failed_run_says_why_and_is_tried_again(
     vswin: Vswin, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,11 +217,14 @@ def test_failed_run_says_why_and_is_tried_again(
     assert "TooManyBrokenError" in answer.stdout
     assert "0 finished, 3 did not" in answer.stdout
     [first, *_] = json.loads(vswin("status", "table6", "--scale", "tiny", "--json").stdout)
-    assert first["action"] == "RETRY"
+    assert first["action"] == "FAILED"
+    # what failed by its own error is left alone, unless it is asked for
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1", code=1)
+    assert "--mode retry tries it again" in " ".join(answer.stdout.split())
     assert f"the first: {victim}: cannot be decoded" in first["error"]
     victim.write_bytes(whole)
     # these are other videos than the failed attempts began with, and they say so
-    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1", code=1)
+    answer = vswin("launch", "table6", "--scale", "tiny", "--seeds", "1", "--mode", "retry", code=1)
     assert "OtherDataError" in answer.stdout
     shutil.rmtree(Path(os.environ["VSWIN_RUNS"]) / "tiny")
     vswin("launch", "table6", "--scale", "tiny", "--seeds", "1")
@@ -229,6 +239,7 @@ def test_a_job_refuses_another_recipe_than_was_launched(home: Path) -> None:
     assert state(RunDirectory(Scale.TINY, "ffffffffff", 0)) is not State.DONE
 
 
+@pytest.mark.slow
 def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be")
@@ -241,6 +252,7 @@ def test_tracking_that_is_away_stops_nothing(vswin: Vswin, monkeypatch: pytest.M
     assert mlflow_points(run) == journal_points(run)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_holds_nothing_up(vswin: Vswin, monkeypatch: pytest.MonkeyPatch) -> None:
     # nothing listens on the discard port
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -250,6 +262,7 @@ def test_a_server_that_is_away_holds_nothing_up(vswin: Vswin, monkeypatch: pytes
     assert "nothing is lost" in vswin("sync", "--scale", "tiny", code=1).stderr
 
 
+@pytest.mark.slow
 def test_a_store_that_was_deleted_is_filled_again(vswin: Vswin) -> None:
     vswin("run", VARIANT, "--scale", "tiny")
     (Path(os.environ["VSWIN_RUNS"]) / "mlflow.db").unlink()
@@ -261,6 +274,7 @@ def test_a_store_that_was_deleted_is_filled_again(vswin: Vswin) -> None:
     assert mlflow_points(run_of(VARIANT)) == journal_points(run_of(VARIANT))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:
     run = run_of(VARIANT)
     launcher = subprocess.Popen(
@@ -292,6 +306,7 @@ def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
     assert [step for step, _ in computed(run)] == list(range(1, record_of(run).provenance.steps + 2))
 
 
+@pytest.mark.slow
 def test_other_videos_are_refused_on_resume(vswin: Vswin) -> None:
     run = run_of(VARIANT)
     process = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
@@ -302,6 +317,7 @@ def test_other_videos_are_refused_on_resume(vswin: Vswin) -> None:
     assert "the videos are others than when this run began" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
 
 
+@pytest.mark.slow
 def test_without_git_a_run_says_unknown(vswin: Vswin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

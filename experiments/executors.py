@@ -1,0 +1,143 @@
+"""submitit's executors, set up for runs. The only file that imports submitit."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import DelayedSubmission, FailedJobError, JobPaths
+
+from . import folders
+from .job import work
+from .profiles import Profile
+
+# What a job is told to do: (scale, variant, signature, seed) of its runs.
+Runs = list[tuple[str, str, str, int]]
+
+# The local executor stops a job at its time limit; a run at scale paper on one workstation takes weeks.
+_LOCAL_MINUTES = 60 * 24 * 60
+# submitit lets a job hit its time limit three times, and takes every preemption of a short one for a time limit.
+_ANY_NUMBER = 10**6
+
+LocalJob = submitit.Job[None]
+
+
+class SubmissionError(RuntimeError):
+    """Slurm did not take a job; the message is sbatch's own."""
+
+
+class Work:
+    """``job.work`` as submitit wants it: after a stop signal the same runs are submitted again.
+
+    No pointer to a checkpoint travels along: a job finds the newest complete one itself.
+    """
+
+    def __call__(self, runs: Runs, runtime: dict[str, Any], code: str | None = None) -> None:
+        work(runs, runtime, code)
+
+    def checkpoint(self, runs: Runs, runtime: dict[str, Any], code: str | None = None) -> DelayedSubmission:
+        return DelayedSubmission(self, runs, runtime, code)
+
+
+def local_executor(folder: Path) -> submitit.LocalExecutor:
+    """Starts jobs on this machine, all that it is given at once."""
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(timeout_min=_LOCAL_MINUTES, stderr_to_stdout=True)
+    return executor
+
+
+def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: str, code: Path) -> dict[str, Any]:
+    """What submitit's Slurm executor is to be told of jobs that run ``profile`` with the clone ``code``."""
+    optional = {
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "mem": profile.memory,
+        "gpus_per_node": profile.gpus or None,
+        "array_parallelism": profile.parallel,
+        "dependency": dependency or None,
+    }
+    variables = {
+        "VSWIN_RUNS": folders.runs(),
+        "VSWIN_DATA": folders.data(),
+        "VSWIN_RESULTS": folders.results(),
+        # in front of an editable install
+        "PYTHONPATH": code,
+    }
+    setup = [
+        *profile.setup,
+        *(f"export {variable}={shlex.quote(str(value))}" for variable, value in variables.items()),
+        # from Slurm 22.05 on srun does not take it from the job
+        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
+    ]
+    return {
+        "job_name": name,
+        "comment": comment,
+        "time": profile.minutes,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.processes_per_node,
+        "cpus_per_task": profile.cpus,
+        "signal_delay_s": profile.signal_seconds,
+        "setup": setup,
+        "stderr_to_stdout": True,
+        # one rank that is gone ends all, at once
+        "srun_args": ["--kill-on-bad-exit=1"],
+        "additional_parameters": {
+            # python -m looks where it was started first
+            "chdir": str(code),
+            "requeue" if profile.requeue else "no-requeue": True,
+            "kill-on-invalid-dep": "yes",
+        },
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+
+
+def sbatch_script(folder: Path, parameters: dict[str, Any], *, jobs: int) -> str:
+    """What ``submit_to_slurm`` would give to sbatch. Needs no Slurm."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    many: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    return _make_sbatch_string(command=command, folder=folder, **parameters, **many)
+
+
+def submit_to_slurm(
+    folder: Path, parameters: dict[str, Any], jobs: list[Runs], runtime: dict[str, Any], code: Path
+) -> str:
+    """Submit ``jobs`` as one job or one array; returns its number. Raises SubmissionError."""
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=_ANY_NUMBER)
+    executor.update_parameters(**parameters)
+    try:
+        with executor.batch():
+            submitted = [executor.submit(Work(), runs, runtime, str(code)) for runs in jobs]
+        return str(submitted[0].job_id).partition("_")[0]
+    except FailedJobError as error:
+        raise SubmissionError(f"sbatch did not take the jobs: {str(error).strip()}") from error
+
+
+def complete_submission(
+    folder: Path, job: str, minutes: int, jobs: list[Runs], runtime: dict[str, Any], code: Path
+) -> None:
+    """Give ``job`` what a launcher that died after sbatch still owed it: what each of its ``jobs`` is to do."""
+    for index, runs in enumerate(jobs):
+        target = JobPaths(folder, job_id=element(job, index, len(jobs))).submitted_pickle
+        if not target.exists():
+            delayed = DelayedSubmission(Work(), runs, runtime, str(code))
+            delayed.set_timeout(minutes, _ANY_NUMBER)
+            partial = target.with_suffix(".partial")
+            delayed.dump(partial)
+            partial.rename(target)
+
+
+def element(job: str, index: int, count: int) -> str:
+    """The name of the ``index``-th of ``count`` jobs that were submitted as ``job``."""
+    return f"{job}_{index}" if count > 1 else job
+
+
+def log_file(folder: Path, name: str) -> Path:
+    """What the job called ``name`` prints: its first process."""
+    return Path(JobPaths(folder, job_id=name, task_id=0).stdout)

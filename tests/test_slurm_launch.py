@@ -1,0 +1,323 @@
+"""Launches on a real Slurm cluster: whatever happens to a job, its run ends as if nothing had."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Vswin, vswin_command
+from slurm_cluster import SlurmCluster, eventually
+
+from experiments import journal
+from experiments.jobs import Failure, Jobs, Phase
+from experiments.plan import Mode, plan_now
+from experiments.recipe import Scale
+from experiments.record import Record, load
+from experiments.registry import experiments, find_table
+from experiments.runs import Attempt, RunDirectory, Submission
+
+pytestmark = pytest.mark.slow
+pytest_plugins = ["slurm_cluster"]
+
+PROFILES = """\
+[test]
+account = "vswin"
+memory = "1000MB"
+time = "30"
+signal_seconds = 60
+
+# nothing is said before the time limit
+[unwarned]
+account = "vswin"
+memory = "1000MB"
+time = "30"
+signal_seconds = 0
+
+[packed]
+account = "vswin"
+memory = "1000MB"
+time = "30"
+runs_per_job = 2
+
+[pair]
+account = "vswin"
+nodes = 2
+memory = "1000MB"
+time = "30"
+
+# longer than any partition allows: accepted, and never started
+[never]
+account = "vswin"
+memory = "1000MB"
+time = "2-0"
+"""
+# A test runs the code as it is here, committed or not.
+ON_TEST = ("--scale", "tiny", "--allow-dirty", "--on")
+
+
+def runs_of(*tables: str, seeds: int = 1) -> list[RunDirectory]:
+    found = experiments(Scale.TINY, [find_table(name) for name in tables])
+    return [RunDirectory(Scale.TINY, each.recipe.signature, seed) for seed in range(seeds) for each in found]
+
+
+def are_done(*tables: str, seeds: int = 1) -> bool:
+    found = experiments(Scale.TINY, [find_table(name) for name in tables])
+    return all(step.action == "DONE" for step in plan_now(found, seeds=range(seeds)))
+
+
+def record_of(run: RunDirectory) -> Record:
+    [path] = run.results()
+    return load(path)
+
+
+def outcome(folder: Path) -> tuple[list[tuple[int, dict[str, float]]], np.ndarray]:
+    """What a run computed: every step of its journal, once, and the scores of its test."""
+    steps = [
+        (
+            entry.step,
+            {name: value for name, value in entry.metrics.items() if name.startswith(("train/", "val/", "test/"))},
+        )
+        for entry, _ in journal.read(folder / "journal.jsonl")
+    ]
+    assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
+    [result] = folder.glob("tests/*.json")
+    with np.load(result.with_suffix(".npz")) as archive:
+        return steps, archive["scores"]
+
+
+def assert_as_undisturbed(run: RunDirectory, undisturbed: Path) -> None:
+    steps, scores = outcome(run.path)
+    expected_steps, expected_scores = outcome(undisturbed / run.signature / f"seed-{run.seed}")
+    assert steps == expected_steps
+    np.testing.assert_array_equal(scores, expected_scores)
+
+
+def frozen(run: RunDirectory, *, steps: int = 3) -> Attempt:
+    """The attempt at ``run``, stopped by SIGSTOP when it has taken some steps."""
+    eventually(f"{run.path} has taken {steps} steps", lambda: run.last_step() >= steps, seconds=240)
+    attempt = run.last_attempt()
+    assert attempt is not None
+    os.kill(attempt.process.pid, signal.SIGSTOP)
+    assert not run.results(), "too late: it is done"
+    return attempt
+
+
+def thaw(attempt: Attempt) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(attempt.process.pid, signal.SIGCONT)
+
+
+def ends_in(cluster: SlurmCluster, run: RunDirectory, *, seconds: int) -> None:
+    """A time limit is a minute at least, but the end of a running job can be moved."""
+    end = (datetime.now() + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    cluster.call("scontrol", "update", f"jobid={job_of(run)}", f"endtime={end}")
+
+
+def job_of(run: RunDirectory) -> str:
+    submission = Submission.of(run)
+    assert submission is not None
+    assert submission.job is not None
+    return submission.job
+
+
+def ended(run: RunDirectory) -> Failure | None:
+    """How the job of ``run`` ended; waits for it."""
+    job = eventually(
+        f"the job of {run.path} ends", lambda: (found := Jobs([run]).job(run)) and found.phase is Phase.ENDED and found
+    )
+    return job.failure
+
+
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    file = tmp_path_factory.mktemp("profiles") / "profiles.toml"
+    file.write_text(PROFILES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VSWIN_PROFILES", str(file))
+        yield file
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    slurm_cluster: SlurmCluster, profiles: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Tables 4 and 6, two seeds, launched as one array over two nodes: the folder of their runs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("DATA", tiny_data), ("RUNS", folder / "runs"), ("RESULTS", folder / "results")):
+            patch.setenv(f"VSWIN_{name}", str(value))
+        command = vswin_command("launch", "table4", "table6", "--seeds", "2", *ON_TEST, "test")
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert re.search(r"submitted 10 of 10 runs to test: \d+\n", said)
+        again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert "nothing to submit: 10 of 10 runs wait or run" in again
+        eventually("tables 4 and 6 are done", lambda: are_done("table4", "table6", seeds=2), seconds=280)
+        again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert "nothing to do: all 10 runs are done" in again
+        nodes = set()
+        for run in runs_of("table4", "table6", seeds=2):
+            assert record_of(run).provenance.attempts == 1
+            nodes.add(next(each.nodes for each in slurm_cluster.attempts(job_of(run))))
+        assert nodes == {"node1", "node2"}
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture
+def cluster(slurm_cluster: SlurmCluster, profiles: Path, home: Path) -> Iterator[SlurmCluster]:
+    """The cluster, with folders of the test's own; no job outlives it."""
+    yield slurm_cluster
+    slurm_cluster.call("scancel", "--user=root")
+    eventually("no job is left", lambda: not slurm_cluster.call("squeue", "--noheader"))
+
+
+def test_array_over_two_nodes(undisturbed: Path) -> None:
+    assert len(list(undisturbed.glob("*/seed-*"))) == 10
+
+
+def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
+    vswin("launch", "table4", "--seeds", "1", *ON_TEST, "test")
+    signalled, requeued, limited = runs_of("table4")
+    first = [frozen(run) for run in (signalled, requeued, limited)]
+    # before a time limit, or by a preemption that says so; a preemption that does not; a time limit that comes
+    cluster.call("scancel", "--signal=USR2", job_of(signalled))
+    cluster.call("scontrol", "requeue", job_of(requeued))
+    # Slurm wakes who is stopped before it signals
+    ends_in(cluster, limited, seconds=55)
+    thaw(first[0])
+    eventually("table 4 is done", lambda: are_done("table4"), seconds=240)
+    for run in (signalled, requeued, limited):
+        assert_as_undisturbed(run, undisturbed)
+        assert record_of(run).provenance.attempts == 2
+        # on its own: still the same job
+        assert job_of(run) == run.last_attempt().job  # type: ignore[union-attr]
+        assert run.last_attempt().restart == 1  # type: ignore[union-attr]
+
+
+def test_what_a_machine_ends_is_done_after_one_relaunch(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
+    vswin("launch", "table4", "--seeds", "1", *ON_TEST, "unwarned")
+    killed, limited, cancelled = runs_of("table4")
+    attempts = [frozen(run) for run in (killed, limited, cancelled)]
+    os.kill(attempts[0].process.pid, signal.SIGKILL)
+    ends_in(cluster, limited, seconds=2)
+    cluster.call("scancel", job_of(cancelled))
+    assert ended(killed) is Failure.KILLED
+    assert ended(limited) is Failure.TIME_LIMIT
+    assert ended(cancelled) is Failure.CANCELLED
+    steps = json.loads(vswin("status", "table4", "--scale", "tiny", "--seeds", "1", "--json").stdout)
+    assert [(step["action"], step["why"].split(";")[0]) for step in steps] == [
+        ("RESUME", "killed"),
+        ("RESUME", "time limit"),
+        ("RESUME", "cancelled"),
+    ]
+    vswin("launch", "table4", "--seeds", "1", *ON_TEST, "unwarned")
+    eventually("table 4 is done", lambda: are_done("table4"), seconds=240)
+    for run in (killed, limited, cancelled):
+        assert_as_undisturbed(run, undisturbed)
+
+
+def test_run_of_a_lost_node_goes_on_elsewhere_and_its_survivor_is_fenced_off(
+    cluster: SlurmCluster, vswin: Vswin, undisturbed: Path
+) -> None:
+    vswin("launch", "table6", "--seeds", "1", *ON_TEST, "test")
+    lost = runs_of("table6")[0]
+    survivor = frozen(lost)
+    [first] = cluster.attempts(job_of(lost))
+    cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=down", "reason=test")
+    try:
+        eventually("another attempt", lambda: lost.last_attempt().number == 2, seconds=120)  # type: ignore[union-attr]
+        thaw(survivor)
+        eventually("table 6 is done", lambda: are_done("table6"), seconds=240)
+        assert_as_undisturbed(lost, undisturbed)
+        assert {each.nodes for each in cluster.attempts(job_of(lost))} == {"node1", "node2"}
+    finally:
+        cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=resume")
+
+
+def test_own_error_is_left_alone(
+    cluster: SlurmCluster, vswin: Vswin, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    monkeypatch.setenv("VSWIN_DATA", str(data))
+    victim = next((data / "moving-digits" / "tiny" / "train").iterdir())
+    whole = victim.read_bytes()
+    victim.write_bytes(b"not a video")
+    vswin("launch", "table6", "--seeds", "1", *ON_TEST, "packed")
+    runs = runs_of("table6")
+    for run in runs:
+        assert ended(run) is Failure.OWN_ERROR
+    # one after the other: the second run of a job is tried, whatever became of the first
+    assert all("TooManyBrokenError" in run.last_error() for run in runs)
+    answer = vswin("launch", "table6", "--seeds", "1", *ON_TEST, "packed", code=1)
+    assert "--mode retry tries it again" in " ".join(answer.stdout.split())
+    assert [job_of(run) for run in runs[:2]] == [job_of(runs[0])] * 2
+    victim.write_bytes(whole)
+
+
+def test_launcher_killed_between_sbatch_and_bookkeeping(
+    cluster: SlurmCluster, vswin: Vswin, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next launch finds the jobs again, and gives them what they still wait for."""
+    calls = tmp_path / "calls"
+    wrapper = tmp_path / "bin" / "sbatch"
+    wrapper.parent.mkdir()
+    sbatch = shutil.which("sbatch")
+    wrapper.write_text(f'#!/bin/sh\n{sbatch} "$@" >> {calls} && kill -9 $PPID\n')
+    wrapper.chmod(0o755)
+    command = vswin_command("launch", "table6", "--seeds", "1", *ON_TEST, "packed")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+        launcher = subprocess.run(command, check=False, capture_output=True)
+        assert launcher.returncode == -signal.SIGKILL
+    number = calls.read_text().split()[-1]
+    assert not any(Submission.of(run) for run in runs_of("table6"))
+    answer = vswin("launch", "table6", "--seeds", "1", *ON_TEST, "packed")
+    assert f"could not note: {number}" in answer.stdout
+    assert "nothing to submit: 3 of 3 runs wait or run" in answer.stdout
+    # two runs share a job
+    assert [job_of(run) for run in runs_of("table6")] == [f"{number}_0", f"{number}_0", f"{number}_1"]
+    eventually("table 6 is done", lambda: are_done("table6"), seconds=200)
+    for run in runs_of("table6"):
+        assert record_of(run).provenance.attempts == 1
+        assert_as_undisturbed(run, undisturbed)
+
+
+def test_two_nodes_train_one_run(cluster: SlurmCluster, vswin: Vswin) -> None:
+    vswin("launch", "table6", "--seeds", "1", *ON_TEST, "pair")
+    first, *_ = runs_of("table6")
+    attempt = frozen(first)
+    cluster.call("scancel", "--signal=USR2", job_of(first))
+    thaw(attempt)
+    eventually("table 6 is done", lambda: are_done("table6"), seconds=280)
+    for run in runs_of("table6"):
+        outcome(run.path)
+        provenance = record_of(run).provenance
+        assert (provenance.nodes, provenance.processes) == (2, 2)
+        assert provenance.attempts == (2 if run == first else 1)
+
+
+def test_more_runs_than_an_array_may_have(cluster: SlurmCluster, vswin: Vswin) -> None:
+    answer = vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never")
+    match = re.search(r"submitted 25 of 25 runs to never: (\d+), (\d+)\n", answer.stdout)
+    assert match
+    queue = cluster.call("squeue", "--noheader", "--array", "--format=%i").split()
+    assert sorted(queue) == sorted(
+        [f"{match[1]}_{index}" for index in range(20)] + [f"{match[2]}_{i}" for i in range(5)]
+    )
+    assert "nothing to submit" in vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never").stdout
+    cluster.call("scancel", "--user=root")
+    found = experiments(Scale.TINY, [find_table("table4")])
+    eventually(
+        "the jobs are gone",
+        lambda: all(step.action.needs_work for step in plan_now(found, seeds=[0], mode=Mode.CACHED)),
+    )
