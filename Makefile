@@ -13,9 +13,6 @@ help:
 	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
-	@echo "make bench  the models against the published form, and what the suite adds to a step"
-	@echo "make bench-data   clips per second and core, beside decoding alone"
-	@echo "make bench-gpu    the models on a GPU; needs torch and einops only"
 	@echo "make clean  remove the demo and the caches; the environment stays"
 
 # ------------------------------------------------------------------------------------------------- environment
