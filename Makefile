@@ -4,12 +4,13 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help demo test lint check-format types imports pytest slow constraints bench bench-gpu bench-data clean
+.PHONY: help demo test lint check-format types imports pytest slow results constraints bench bench-gpu bench-data clean
 
 help:
 	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
 	@echo "make test   format, lint, types, import contracts, tests"
 	@echo "make slow   the tests that take minutes"
+	@echo "make results  tables, checklist, README and notebooks anew from the records in results/"
 	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
@@ -80,6 +81,10 @@ slow: .venv/.test
 constraints: .venv/.test
 	@{ head -n 1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+# ----------------------------------------------------------------------------------------------------- results
+results: .venv/.core
+	@$(BIN)/python -m experiments.regenerate
 
 # -------------------------------------------------------------------------------------------------- benchmarks
 bench: .venv/.core

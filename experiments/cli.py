@@ -32,6 +32,7 @@ from .registry import (
 )
 from .runs import State, existing, locked
 from .runtime import default_runtime
+from .tables_commands import collect_records, tables_command
 
 if TYPE_CHECKING:
     from .tracking import Mirror
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 add_operate_commands(app)
+app.command("tables")(tables_command)
 
 console = Console(highlight=False)
 
@@ -317,12 +319,7 @@ def evaluate(
 @app.command()
 def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
     """Turn finished runs into records under the results folder, and bring MLflow up to date."""
-    from .collect import collect as collect_records
-    from .collect import collect_published
-
-    if scale is Scale.TINY:
-        _fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
-    written = [*collect_records(existing(experiments(scale))), *collect_published(scale)]
+    written = collect_records(scale)
     _report(_mirror_all(scale))
     if as_json:
         display.print_json([str(path) for path in written])
@@ -337,23 +334,6 @@ def sync(scale: ScaleOption = Scale.MINI) -> None:
     mirror = _mirror_all(scale)
     if mirror.failure:
         _fail(f"MLflow could not be told everything: {mirror.failure}; nothing is lost, try again when it is back")
-
-
-@app.command("tables")
-def tables_(table: SomeTables = None, scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
-    """The paper's tables beside what was measured; also written as Markdown, CSV and HTML to the results folder."""
-    from .collect import load_records
-    from .tables import cells, legend, write
-
-    chosen = tables_at(scale, table or ())
-    records = load_records(scale)
-    files = write(chosen, scale, records)
-    if as_json:
-        display.print_json({item.id: cells(item, scale, records).to_dict("records") for item in chosen})
-        return
-    for item in chosen:
-        display.show_table(console, item, cells(item, scale, records), legend(item, scale, records))
-    console.print(f"written to {display.relative(files[0].parent)} as .md, .csv and .html", soft_wrap=True)
 
 
 @app.command()

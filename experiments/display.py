@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
@@ -21,10 +22,12 @@ from .doctor import Finding
 from .plan import Action, Step
 from .recipe import Scale, difference, flatten
 from .record import Record
-from .registry import Reported, Table, Variant, find_experiment, find_table, tables
+from .registry import Reported, Variant, find_experiment, find_table, tables
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .tables import Page
 
 _COLOURS = {
     Action.DONE: "green",
@@ -169,40 +172,73 @@ def result(record: Record) -> str:
     )
 
 
-def show_table(console: Console, table: Table, frame: pd.DataFrame, legend: str) -> None:
-    """A table of the paper, as ``tables.cells`` gives it, block by block."""
+# On a terminal that is too narrow, columns are left out in this order.
+_LESS_IMPORTANT = (
+    "param (M), paper",
+    "GFLOPs, paper",
+    "top-5, paper",
+    "verdict, top-5",
+    "top-5, ours (paper)",
+    "top-5, published weights",
+    "p",
+)
+
+
+def show_table(console: Console, page: Page) -> None:
+    """A table of the paper, block by block."""
     from .tables import BLOCK, DASH
 
-    grid = Grid(
-        title=f"{table.id}: {table.caption}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
-    frame = frame.copy()
+    frame = page.cells.copy()
     for name in ("pretrain, paper", "views, paper"):
         # on a terminal there is no room for columns of their own
         if name in frame:
             told = frame.pop(name)
             frame[""] += told.map(lambda cell: "" if cell == DASH else f", {cell}")
     blocks = frame.pop(BLOCK).tolist() if BLOCK in frame else []
-    headings = [name.replace(", ", ",\n") for name in frame.columns]
-    widths = [frame[name].str.len().max() for name in frame.columns]
-    if (
-        sum(map(max, widths, [max(map(len, heading.split("\n"))) for heading in headings])) + 2 * len(widths)
-        > console.width
-    ):
-        headings = [name.replace(" ", "\n") for name in frame.columns]
-        grid.collapse_padding = True
-    for number, (name, heading) in enumerate(zip(frame.columns, headings, strict=True)):
-        style = "dim" if name.endswith("paper") else ""
-        grid.add_column(heading, justify="right" if number else "left", style=style, no_wrap=number > 0)
+    left_out = []
+    for name in _LESS_IMPORTANT:
+        if _width(frame) > console.width and name in frame:
+            frame.pop(name)
+            left_out.append(name)
+    grid = Grid(title=page.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    grid.collapse_padding = _width(frame) > console.width
+    for name in frame.columns:
+        words = name.startswith("verdict")
+        grid.add_column(
+            _heading(name),
+            justify="left" if words or not name else "right",
+            style="dim" if name.endswith("paper") else "",
+            no_wrap=bool(name) and not words,
+        )
     for number, row in enumerate(frame.to_numpy()):
         if blocks and (number == 0 or blocks[number] != blocks[number - 1]):
             grid.add_section()
             grid.add_row(Text(blocks[number], style="bold"))
         grid.add_row(*row)
     console.print(grid)
-    for note in (legend, *table.notes):
-        console.print(f"[dim]{note}[/]")
+    for note in (page.legend, *page.notes):
+        console.print(f"[dim]{escape(note)}[/]")
+    if left_out:
+        console.print(f"[dim]Left out, for want of room: {', '.join(left_out)}.[/]")
     console.print()
+
+
+def _heading(name: str) -> str:
+    """A column's name in short lines."""
+    return name.replace(", ", ",\n").replace(" weights", "\nweights")
+
+
+def _width(frame: pd.DataFrame) -> int:
+    """Columns of the terminal that a grid of ``frame`` needs; verdicts and rows' names may be folded."""
+    total = 0
+    for name in frame.columns:
+        cells = [*_heading(name).split("\n"), *frame[name]]
+        folds = not name or name.startswith("verdict")
+        total += 2 + (
+            max(len(word) for cell in cells for word in cell.split() or [""]) if folds else max(map(len, cells))
+        )
+    # a name that is folded at every word cannot be read
+    return total + 8
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:
@@ -214,6 +250,12 @@ def show_findings(console: Console, findings: list[Finding]) -> None:
         mark = Text("ok", style="green") if item.ok else Text("missing", style="yellow")
         grid.add_row(mark, item.name, Text(item.detail), Text(item.journey, style="dim"))
     console.print(grid)
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """End the command with ``message`` on standard error: 1 something failed, 2 bad usage."""
+    print(f"vswin: {message}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def relative(path: Path) -> str:

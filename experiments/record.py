@@ -95,6 +95,11 @@ class Provenance:
         """The fingerprint of every split that was read: what must agree before numbers are averaged."""
         return {split: str(manifest["fingerprint"]) for split, manifest in self.dataset.items()}
 
+    @property
+    def tested(self) -> Mapping[str, Any]:
+        """The manifest of the split that was tested."""
+        return self.dataset["test"] if "test" in self.dataset else self.dataset["val"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -190,6 +195,20 @@ def load_details(path: Path) -> Details:
             **{name: archive[name] for name in ("classes", "scores", "labels", "broken", "right")},
             curves={name: Curve(archive[name + _STEPS], archive[name + _VALUES]) for name in names},
         )
+
+
+def load_right(path: Path, k: int) -> NDArray[np.bool_]:
+    """Which videos [videos] of the record at ``path`` have their label among the ``k`` highest scores, 1 or 5.
+
+    Raises RecordError if the details are missing. Quicker than ``load_details``: an npz is read in parts.
+    """
+    if not path.with_suffix(".npz").exists():
+        raise RecordError(f"{path} has no details beside it: {path.with_suffix('.npz').name} is missing")
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
+        if k == 1:
+            return np.asarray(archive["right"])
+        among: NDArray[np.bool_] = (archive["classes"][:, :k] == archive["labels"][:, None]).any(axis=1)
+        return among & ~archive["broken"]
 
 
 def pack(details: Details) -> bytes:

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from command_line import Vswin
 
-from experiments.collect import load_records
+from experiments.comparison import Results
 from experiments.recipe import Scale
 from experiments.registry import find_variant
-from experiments.tables import measured
 
 
 @pytest.mark.slow
@@ -22,9 +21,9 @@ def test_space_only_stays_twenty_points_below_joint_attention(
         for seed in range(3):
             vswin("run", name, "--scale", "mini", "--seed", str(seed))
     vswin("collect")
-    records = load_records(Scale.MINI)
+    results = Results.load(Scale.MINI)
     joint, space_only = (
-        [record.top1 for record in measured(find_variant(name), Scale.MINI, records)]
+        [record.top1 for record in results.trained(find_variant(name))]
         for name in ("baselines/joint", "baselines/space-only")
     )
     assert len(joint) == len(space_only) == 3

@@ -10,10 +10,8 @@ import typer.core
 import typer.main
 
 from experiments.cli import app
-from experiments.collect import load_records
-from experiments.recipe import Scale
-from experiments.registry import find_table, tables_at
-from experiments.tables import to_markdown, write
+from experiments.regenerate import generated
+from experiments.tables import stale, unwanted
 
 CLONE = Path(__file__).resolve().parent.parent
 README = (CLONE / "README.md").read_text()
@@ -62,19 +60,11 @@ def test_the_speed_in_the_readme_was_measured() -> None:
     assert all(line in measured for line in shown)
 
 
-@pytest.mark.parametrize("table", ["table4", "table6", "baselines"])
-def test_tables_in_the_readme_are_rendered_from_the_committed_records(
-    table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_generated_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables, checklist and the README's blocks say what the committed records say: otherwise make results."""
     monkeypatch.setenv("VSWIN_RESULTS", str(CLONE / "results"))
-    rendered = to_markdown(find_table(table), Scale.MINI, load_records(Scale.MINI)).split("\n\n")[2]
-    assert rendered in README
-
-
-def test_committed_tables_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VSWIN_RESULTS", str(CLONE / "results"))
-    records = load_records(Scale.MINI)
-    committed = CLONE / "results" / "mini" / "tables"
-    monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path))
-    written = write(tables_at(Scale.MINI), Scale.MINI, records)
-    assert {path.name: path.read_text() for path in written} == {p.name: p.read_text() for p in committed.iterdir()}
+    files = generated()
+    assert CLONE / "README.md" in files
+    assert stale(files) == []
+    assert unwanted({path: text for path, text in files.items() if path.parent.name == "tables"}) == []
+    assert README.count("<!-- generated: mini table4 -->") == 1

@@ -1,19 +1,26 @@
 """Records, statistics and tables: what is measured is shown, what is not is a dash, scales never mix."""
 
 import dataclasses
+import io
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
 
-from experiments import collect, record, tables
+from experiments import collect, folders, plots, record, tables
+from experiments.cli import app
+from experiments.comparison import Results
 from experiments.journal import Journal
 from experiments.recipe import Scale, to_dict
 from experiments.record import Checkpoint, Kind, Provenance, Record, RecordError
-from experiments.registry import Variant, find_table, find_variant
+from experiments.registry import Variant, find_table, find_variant, tables_at
 from experiments.runs import Ownership, RunDirectory, write_text
-from experiments.statistics import Summary, summarise
 from vswin.config import Precision
 from vswin.training.evaluate import Predictions
 
@@ -30,7 +37,7 @@ PROVENANCE = Provenance(
     processes=1,
     nodes=1,
     threads=1,
-    dataset={"train": {"fingerprint": "1" * 64}, "val": {"fingerprint": "2" * 64}},
+    dataset={"train": {"fingerprint": "1" * 64}, "val": {"fingerprint": "2" * 64, "source": "val.txt"}},
     attempts=1,
     steps=3,
     wall_seconds=1.0,
@@ -60,9 +67,8 @@ def make_record(variant: Variant, *, seed: int, top1: float, scale: Scale = Scal
 
 
 @pytest.fixture(autouse=True)
-def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path / "results"))
+def _folders(home: Path) -> None:
+    """Folders of its own for every test."""
 
 
 def finished_run(variant: Variant, *, seed: int, top1: float, scale: Scale = Scale.MINI) -> RunDirectory:
@@ -193,13 +199,18 @@ def test_record_round_trip(tmp_path: Path) -> None:
     assert record.load(tmp_path / "record.json") == original
 
 
-def test_summaries() -> None:
-    assert summarise([]) is None
-    assert summarise([80.0]) == Summary(1, 80.0, None)
-    summary = summarise([1.0, 2.0, 4.0])
-    assert summary is not None
-    assert (summary.n, summary.mean) == (3, pytest.approx(7 / 3))
-    assert summary.deviation == pytest.approx(((16 / 9 + 1 / 9 + 25 / 9) / 2) ** 0.5)
+def results_of(records: Iterable[Record], scale: Scale = Scale.MINI) -> Results:
+    """Results in which every video is right as often as a record's top-1 says, the first ones always."""
+
+    def right(record: Record, k: int) -> NDArray[np.bool_]:
+        share = record.top1 if k == 1 else record.top5
+        return np.arange(1000) < 10 * share
+
+    return Results(scale, tuple(records), right)
+
+
+def cells(table: str, records: Iterable[Record], scale: Scale = Scale.MINI) -> pd.DataFrame:
+    return tables.page(find_table(table), results_of(records, scale)).cells
 
 
 def table4_records() -> list[Record]:
@@ -211,28 +222,57 @@ def table4_records() -> list[Record]:
 
 
 def test_cells_show_ours_beside_the_papers() -> None:
-    frame = tables.cells(find_table("table4"), Scale.MINI, table4_records())
-    assert frame["top-1, ours (mini)"].tolist() == ["91.0 ± 1.4", "50.0", "-"]
+    frame = cells("table4", table4_records())
+    # t with one degree of freedom: 12.706 times the standard error, which is 1
+    assert frame["top-1, ours (mini)"].tolist() == ["91.0 ± 12.7", "50.0", "-"]
     assert frame["seeds"].tolist() == ["2", "1", "0"]
+    assert frame["difference"].tolist() == ["baseline", "-40.0", "-"]
+    assert frame["verdict"].tolist() == ["-", "underpowered (needs 2 or more seeds)", "not run"]
     assert frame["top-1, paper"].tolist() == ["78.8", "76.4", "78.5"]
     assert frame["GFLOPs, paper"].tolist() == ["88", "83", "95"]
     assert frame["param (M), paper"].tolist() == ["28.2", "42.0", "36.5"]
 
 
 def test_a_shared_baseline_shows_in_every_table_that_has_it() -> None:
-    frame = tables.cells(find_table("table6"), Scale.MINI, table4_records())
-    assert frame["top-1, ours (mini)"].tolist() == ["91.0 ± 1.4", "-", "-"]
+    frame = cells("table6", table4_records())
+    assert frame["top-1, ours (mini)"].tolist() == ["91.0 ± 12.7", "-", "-"]
     assert "GFLOPs, paper" not in frame.columns
 
 
 def test_what_the_paper_only_reports_has_dashes_in_our_columns() -> None:
     swin = make_record(find_variant("table1/swin-t"), seed=0, top1=78.0, scale=Scale.PAPER)
-    frame = tables.cells(find_table("table1"), Scale.PAPER, [swin]).set_index("")
-    assert frame.loc["I3D"].tolist() == ["others", "ImageNet-1K", "-", "-", "-", "-", "72.1", "90.3", "108", "25.0"]
-    assert frame.loc["Swin-T", "top-1, ours (paper)"] == "78.0"
+    frame = cells("table1", [swin], Scale.PAPER).set_index("")
+    ours = ["top-1, ours (paper)", "top-5, ours (paper)", "seeds", "verdict"]
+    assert frame.loc["I3D", ours].tolist() == ["-"] * 4
+    assert frame.loc["I3D", "top-1, paper":].tolist() == ["72.1", "90.3", "108", "25.0"]
+    assert frame.loc["Swin-T", ours].tolist() == ["78.0", "99.0", "1", "underpowered (needs 2 or more seeds)"]
+    assert frame.loc["Swin-S", "verdict"] == "not run"
     assert frame.loc["ViT-B-VTN", "param (M), paper"] == "11.04"
     assert frame.loc["CorrNet-101", ["top-5, paper", "param (M), paper"]].tolist() == ["-", "-"]
     assert frame["views, paper"].tolist()[-2:] == ["4x3", "10x5"]
+
+
+def test_three_columns_where_they_exist() -> None:
+    variant = find_variant("table1/swin-t")
+    trained = [make_record(variant, seed=seed, top1=78.5 + seed / 10, scale=Scale.PAPER) for seed in range(5)]
+    checkpoint = dataclasses.replace(PROVENANCE, checkpoint=Checkpoint(file="a.pth", sha256="a" * 64))
+    # all of the paper's list, whose length it gives: nothing is left to chance
+    published = dataclasses.replace(
+        trained[0], kind=Kind.PUBLISHED_WEIGHTS, seed=None, top1=78.84, videos=20_000, provenance=checkpoint
+    )
+
+    def right(record: Record, k: int) -> NDArray[np.bool_]:
+        return np.arange(20_000) < 200 * (record.top1 if k == 1 else record.top5)
+
+    page = tables.page(find_table("table1"), Results(Scale.PAPER, (*trained, published), right))
+    row = page.cells.set_index("").loc["Swin-T"]
+    assert row["top-1, ours (paper)"] == "78.7 ± 0.2"
+    assert row["verdict"] == "reproduced"
+    # 99.0 is not the 93.6 that is printed
+    assert row["verdict, top-5"] == "not reproduced"
+    assert row[["top-1, published weights", "verdict, published weights"]].tolist() == ["78.8", "reproduced"]
+    assert row["top-1, paper"] == "78.8"
+    assert any("Swin-T, published weights" in run and "(a.pth)" in run for run in page.runs)
 
 
 def test_two_protocols_of_one_run_stand_in_their_own_rows() -> None:
@@ -241,73 +281,133 @@ def test_two_protocols_of_one_run_stand_in_their_own_rows() -> None:
         for views, top1 in (("4x3", 84.0), ("10x5", 85.0))
     )
     assert first.signature == second.signature
-    frame = tables.cells(find_table("table1"), Scale.PAPER, [first, second])
-    assert frame["top-1, ours (paper)"].tolist()[-2:] == ["84.0", "85.0"]
+    assert cells("table1", [first, second], Scale.PAPER)["top-1, ours (paper)"].tolist()[-2:] == ["84.0", "85.0"]
 
 
 def test_blocks_are_a_column_where_there_are_several() -> None:
-    frame = tables.cells(find_table("table5"), Scale.MINI, table4_records())
+    frame = cells("table5", table4_records())
     assert frame["block"].tolist() == ["temporally global"] * 3 + ["window size"] * 3
-    assert frame["top-1, ours (mini)"].tolist() == ["-", "-", "-", "-", "91.0 ± 1.4", "-"]
-    assert "block" not in tables.cells(find_table("table4"), Scale.MINI, []).columns
+    assert frame["top-1, ours (mini)"].tolist() == ["-", "-", "-", "-", "91.0 ± 12.7", "-"]
+    assert "block" not in cells("table4", []).columns
 
 
-def test_a_table_shows_only_the_blocks_of_its_scale() -> None:
-    assert set(tables.cells(find_table("deviations"), Scale.MINI, [])["block"]) == {"Swin-T, K400"}
-    assert len(set(tables.cells(find_table("deviations"), Scale.PAPER, [])["block"])) == 4
+def test_a_table_shows_only_what_its_scale_has() -> None:
+    for table in tables_at(Scale.MINI):
+        shown = tables.page(table, results_of([])).numbers["id"].tolist()
+        assert shown == [variant.id for variant in table.at(Scale.MINI)]
+    shown = tables.page(find_table("table1"), results_of([], Scale.PAPER)).numbers["id"].tolist()
+    assert shown == [variant.id for variant in find_table("table1").variants]
 
 
 def test_what_the_paper_contradicts_itself_in_is_printed_under_the_table() -> None:
-    assert "82.6 / 95.7 in table 7" in tables.to_markdown(find_table("table1"), Scale.PAPER, [])
-    assert "82.7 / 95.5 in table 1" in tables.to_html(find_table("table7"), Scale.PAPER, [])
+    page = tables.page(find_table("table1"), results_of([], Scale.PAPER))
+    for render in (tables.to_markdown, tables.to_html, tables.to_latex):
+        assert "82.6 / 95.7" in render(page)
+        assert "clips of 32 frames, 2 apart; 4x3 views" in render(page)
+
+
+def test_cells_name_their_runs_and_protocol() -> None:
+    [first, second, _] = table4_records()
+    dirty = dataclasses.replace(second, provenance=dataclasses.replace(PROVENANCE, dirty=True))
+    page = tables.page(find_table("table4"), results_of([first, dirty]))
+    [run] = page.runs
+    stem = first.name.removesuffix("-seed0")
+    assert run == f"joint: `{stem}`, seeds 0, 1, commit {'0' * 10} and {'0' * 10} with uncommitted changes"
+    assert any("val.txt, 4 videos, fingerprint 2222222222" in note for note in page.notes)
+    assert f"- {run}" in tables.to_markdown(page)
 
 
 def test_scales_and_protocols_never_share_a_column() -> None:
     [first, *_] = table4_records()
     other_protocol = dataclasses.replace(first, protocol="ffffff")
-    paper = tables.cells(find_table("table4"), Scale.PAPER, [*table4_records(), other_protocol])
+    paper = cells("table4", [*table4_records(), other_protocol], Scale.PAPER)
     assert paper["top-1, ours (paper)"].tolist() == paper["top-5, ours (paper)"].tolist() == ["-", "-", "-"]
-    assert tables.measured(find_variant("table4/joint"), Scale.MINI, [other_protocol]) == []
+    mini = results_of([other_protocol])
+    assert mini.trained(find_variant("table4/joint")) == []
+    assert mini.strangers([find_table("table4")]) == [other_protocol]
 
 
-def test_records_of_different_videos_are_never_averaged() -> None:
-    first, second, _ = table4_records()
+def test_records_of_different_videos_are_never_averaged_or_compared() -> None:
+    first, second, split = table4_records()
     other = dataclasses.replace(
-        PROVENANCE, dataset={"train": {"fingerprint": "3" * 64}, "val": {"fingerprint": "2" * 64}}
+        PROVENANCE, dataset={"train": {"fingerprint": "3" * 64}, "val": {"fingerprint": "4" * 64}}
     )
     with pytest.raises(RecordError, match="table4/joint were made on different videos"):
-        tables.cells(find_table("table4"), Scale.MINI, [first, dataclasses.replace(second, provenance=other)])
+        cells("table4", [first, dataclasses.replace(second, provenance=other)])
+    with pytest.raises(RecordError, match="were tested on different videos"):
+        cells("table4", [first, dataclasses.replace(split, provenance=other)])
 
 
 def test_the_paper_columns_are_marked_as_another_scale() -> None:
-    text = tables.to_markdown(find_table("table4"), Scale.MINI, table4_records())
+    text = tables.to_markdown(tables.page(find_table("table4"), results_of(table4_records())))
     assert "another scale, not comparable number by number" in text
-    assert "another scale" not in tables.to_markdown(find_table("table4"), Scale.PAPER, [])
+    assert "another scale" not in tables.to_markdown(tables.page(find_table("table4"), results_of([], Scale.PAPER)))
 
 
-def test_written_tables_are_stable(tmp_path: Path) -> None:
-    chosen = [find_table("table4"), find_table("table6")]
-    files = tables.write(chosen, Scale.MINI, table4_records())
-    before = {path: path.read_bytes() for path in files}
-    assert {path.suffix for path in files} == {".md", ".csv", ".html"}
-    assert len(files) == 6
-    tables.write(chosen, Scale.MINI, reversed(table4_records()))
-    assert {path: path.read_bytes() for path in files} == before
+def test_written_tables_are_stable_and_checked() -> None:
+    def call(*arguments: str, code: int = 0) -> str:
+        answer = CliRunner().invoke(app, ["tables", *arguments])
+        assert answer.exit_code == code, answer.output
+        return answer.stderr
+
+    for seed in range(2):
+        list(collect.collect([finished_run(find_variant("table4/joint"), seed=seed, top1=75.0)]))
+    assert "table4.md" in call("--check", code=1)
+    call()
+    folder = folders.results() / "mini" / "tables"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".html", ".tex"}
+    assert len(before) == 4 * len(tables_at(Scale.MINI))
+    call()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert call("--check") == ""
+    (folder / "table6.tex").write_text("edited by hand")
+    (folder / "old.md").write_text("of a table that is gone")
+    said = call("--check", code=1)
+    assert "table6.tex" in said
+    assert "old.md" in said
+    assert "table4" not in said
+    assert "there are no tables of them" in call("--scale", "tiny", code=2)
+
+
+def test_csv_is_for_programs() -> None:
+    frame = pd.read_csv(io.StringIO(tables.to_csv(tables.page(find_table("table4"), results_of(table4_records())))))
+    joint = frame.set_index("id").loc["table4/joint"]
+    assert (joint["seeds"], joint["top1"], joint["paper_top1"]) == (2, 91.0, 78.8)
+    assert joint["top1_half"] == pytest.approx(12.7062, abs=1e-4)
+    assert joint["runs"].split() == [record.name for record in table4_records()[:2]]
+    assert frame["verdict_needs_seeds"].tolist()[1:] == pytest.approx([2, float("nan")], nan_ok=True)
+
+
+@pytest.mark.parametrize("scale", [Scale.MINI, Scale.PAPER])
+def test_latex_is_sound(scale: Scale) -> None:
+    """No TeX here: what it stumbles over most is counted."""
+    for table in tables_at(scale):
+        text = tables.to_latex(tables.page(table, results_of(table4_records() if scale is Scale.MINI else [], scale)))
+        body = re.sub(r"\\\\|\\[&%$#_{}]", "", text)
+        assert body.count("{") == body.count("}")
+        assert body.count("$") % 2 == 0
+        for opened in re.findall(r"\\begin\{(\w+)\}", text):
+            assert f"\\end{{{opened}}}" in text
+        [columns] = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
+        rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert {re.sub(r"\\&", "", row).count("&") + 1 for row in rows} == {len(columns)}
+        assert not re.search(r"[^\x00-\x7f]", text), set(re.findall(r"[^\x00-\x7f]", text))
 
 
 def test_frames_for_plots() -> None:
     for seed, top1 in enumerate((90.0, 92.0)):
         list(collect.collect([finished_run(find_variant("table4/joint"), seed=seed, top1=top1)]))
-    records = collect.load_records(Scale.MINI)
+    records = Results.load(Scale.MINI)
     chosen = [find_table("table4"), find_table("table6")]
-    points = tables.seeds(chosen, Scale.MINI, records)
+    points = plots.seeds(chosen, records)
     assert points[["table", "row", "seed", "top1"]].to_numpy().tolist() == [
         ["table4", "joint", 0, 90.0],
         ["table4", "joint", 1, 92.0],
         ["table6", "w. 3D shifting", 0, 90.0],
         ["table6", "w. 3D shifting", 1, 92.0],
     ]
-    loss = tables.curves(chosen, Scale.MINI, records, smooth=2)
-    assert loss["loss"].tolist()[:3] == pytest.approx([1, 3 / 4, 5 / 12])
+    loss = plots.curves(chosen, records, metric="train/loss", smooth=2)
+    assert loss["value"].tolist()[:3] == pytest.approx([1, 3 / 4, 5 / 12])
     assert len(loss) == 12
-    assert tables.curves(chosen, Scale.PAPER, records, smooth=2).empty
+    assert plots.curves(chosen, Results.load(Scale.PAPER), metric="train/loss", smooth=2).empty

@@ -1,0 +1,60 @@
+"""READMEs of folders: what they name is there, and the list of deviations is whole."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.paper import deviations
+from vswin.models import swin3d
+
+CLONE = Path(__file__).resolve().parent.parent
+READMES = sorted(
+    path
+    for folder in ("", "experiments", "experiments/paper", "slurm", "results")
+    if (path := CLONE / folder / "README.md").exists()
+)
+DEVIATIONS = (CLONE / "experiments" / "paper" / "README.md").read_text()
+TESTS = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
+
+
+def functions_of(file: str) -> set[str]:
+    tree = ast.parse((CLONE / "tests" / file).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(CLONE)))
+def test_every_test_and_file_that_is_named_exists(readme: Path) -> None:
+    text = readme.read_text()
+    for file, name in TESTS.findall(text):
+        assert name in functions_of(file), f"{file}::{name}"
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert target.startswith("http") or (readme.parent / target).exists(), target
+
+
+def test_every_deviation_is_numbered_and_has_a_test() -> None:
+    items = re.findall(r"(?m)^(\d+)\. (.*)$", DEVIATIONS)
+    assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
+    assert len(items) >= 40
+    assert not [number for number, text in items if not TESTS.search(text)]
+
+
+def test_what_the_models_chose_is_in_the_list() -> None:
+    chosen = re.findall(r"^(\d+)\.", swin3d.__doc__ or "", re.M)
+    assert {int(number) for number in re.findall(r"::test_deviation_(\d+)_", DEVIATIONS)} == set(map(int, chosen))
+
+
+def test_every_row_of_the_deviations_is_in_the_list() -> None:
+    """Each block of the table isolates something that the list speaks of."""
+    words = {
+        "optim.parameter_groups": "Parameter groups",
+        "optim.lr": "Learning rate",
+        "model.drop_path": "Drop path",
+        "data.rand_augment.flip": "RandAugment flips",
+    }
+    isolated = {field for block in deviations.TABLE.blocks for field in block.isolates}
+    assert isolated == set(words)
+    assert all(word in DEVIATIONS for word in words.values())
