@@ -1,0 +1,128 @@
+"""Real servers for tests: MLflow's, and PostgreSQL with a data folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def as_another(folder: Path) -> list[str]:
+    """In front of a command that refuses to run as root: runs it as the user postgres, whose ``folder`` then is."""
+    if os.geteuid() != 0:
+        return []
+    subprocess.run(["chown", "-R", "postgres", folder], check=True)
+    for parent in folder.parents:
+        # pytest's folders are closed to others
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A throw-away PostgreSQL below ``folder``; gives the address for SQLAlchemy."""
+    if not POSTGRES:
+        pytest.fail("this test needs Debian's package postgresql")
+    data, port = folder / "postgres", free_port()
+    data.mkdir()
+    other = as_another(data)
+    [binaries] = POSTGRES
+    subprocess.run(
+        [*other, binaries / "initdb", "-D", data, "-U", "vswin", "--auth=trust", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd="/",
+    )
+    command = [*other, binaries / "postgres", "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+    command += ["-c", f"unix_socket_directories={data}"]
+    with (folder / "postgres.log").open("ab") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+    try:
+        ready = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+        wait_for(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
+        create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "vswin", "mlflow"]
+        subprocess.run(create, check=True)
+        yield f"postgresql://vswin@127.0.0.1:{port}/mlflow"
+    finally:
+        # a fast shutdown, which does not wait for clients
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+class MlflowServer:
+    """``mlflow server`` on loopback, to be killed and started again at the same address."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+        self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+        self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> None:
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._folder / "mlflow-server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        if wait:
+            wait_for(self.answers, seconds=600)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the server and all its workers."""
+        assert self._process
+        os.killpg(self._process.pid, number)
+
+    def limit_files(self, size: int) -> None:
+        """Let no file that the server writes grow beyond ``size`` bytes: how a full disk looks to a program."""
+        assert self._process
+        for pid in [self._process.pid, *(child.pid for child in psutil.Process(self._process.pid).children(True))]:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self._process
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGCONT)
+            self.kill()
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
