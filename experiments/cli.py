@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,17 +25,14 @@ from .registry import (
     UnknownNameError,
     experiments,
     find_experiment,
-    find_table,
     find_variant,
     tables,
     tables_at,
 )
-from .runs import State, existing, locked
+from .runs import State, locked
 from .runtime import default_runtime
 from .tables_commands import collect_records, tables_command
-
-if TYPE_CHECKING:
-    from .tracking import Mirror
+from .tracking_commands import mirror_all, report_failures, sync, ui
 
 app = typer.Typer(
     name="vswin",
@@ -47,6 +44,8 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 add_operate_commands(app)
 app.command("tables")(tables_command)
+app.command()(sync)
+app.command()(ui)
 
 console = Console(highlight=False)
 
@@ -123,10 +122,10 @@ def run(
 
     Under torchrun or srun its processes share out every batch.
     """
+    from .follow import Follower
     from .job import run_one
     from .progress import RunProgress, describe
     from .record import load
-    from .tracking import Mirror
 
     experiment = find_experiment(scale, find_variant(variant))
     runtime = default_runtime(
@@ -141,15 +140,15 @@ def run(
         _fail(f"{describe(step)} is {step.action}: {step.why}")
     if step.action.needs_work:
         _check_ready([step])
-        mirror = Mirror()
+        follower = Follower(scale)
+        follower.add(step.run, experiment)
         try:
             with RunProgress(console, step) as progress:
                 run_one(
                     scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime, on_step=progress.step
                 )
         finally:
-            mirror.attempt(step.run, experiment)
-            _report(mirror)
+            _report(follower.finish())
     for protocol in experiment.protocols:
         console.print(f"{describe(step)}: {display.result(load(step.run.result(protocol)))}")
     console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)
@@ -197,10 +196,10 @@ def launch(
             show_dry_run(console, steps, on=on, profile=profile, allow_dirty=allow_dirty)
         return
 
+    from .follow import Follower
     from .launch import launch_local, places
     from .progress import LaunchProgress
     from .slurm_launch import adopt
-    from .tracking import Mirror, experiment_name
 
     lock = folders.runs() / scale / ".launch.lock"
     with locked(lock, on_wait=lambda: console.print("waiting for another launch of this scale to end")):
@@ -244,32 +243,29 @@ def launch(
             return
         _check_ready(todo)
         set_aside(todo, mode)
-        mirror = Mirror()
-        mirror.prepare(scale)
         jobs = jobs or places(scale)
         runtime = default_runtime(
             scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
         )
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
-        with LaunchProgress(console, total=len(todo)) as progress:
+        with Follower(scale) as follower, LaunchProgress(console, total=len(todo)) as progress:
 
-            def poll(active: list[Step]) -> None:
-                progress.poll(active)
-                mirror.follow((step.run, step.experiment) for step in active)
+            def start(step: Step) -> None:
+                progress.started(step)
+                follower.add(step.run, step.experiment)
 
             try:
                 with closing(
-                    launch_local(todo, jobs=jobs, runtime=runtime, on_start=progress.started, on_poll=poll)
+                    launch_local(todo, jobs=jobs, runtime=runtime, on_start=start, on_poll=progress.poll)
                 ) as ends:
                     for end in ends:
                         progress.ended(end)
-                        mirror.attempt(end.step.run, end.step.experiment)
                         failed += end.state is not State.DONE
             except KeyboardInterrupt:
                 _fail("stopped; what was under way is saved, and the same command goes on with it")
-    _report(mirror)
-    console.print(f"{len(todo) - failed} finished, {failed} did not; in MLflow as {experiment_name(scale)} (vswin ui)")
+    _report(follower.finish())
+    console.print(f"{len(todo) - failed} finished, {failed} did not; in MLflow as vswin-{scale} (vswin ui)")
     if as_json:
         display.print_json([display.step_json(step) for step in _plan(chosen, seeds)])
     if failed or left:
@@ -320,32 +316,12 @@ def evaluate(
 def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
     """Turn finished runs into records under the results folder, and bring MLflow up to date."""
     written = collect_records(scale)
-    _report(_mirror_all(scale))
+    report_failures(mirror_all(scale))
     if as_json:
         display.print_json([str(path) for path in written])
     else:
         where = display.relative(written[0].parent) if written else display.relative(folders.results())
         console.print(f"{len(written)} records in {where}", soft_wrap=True)
-
-
-@app.command()
-def sync(scale: ScaleOption = Scale.MINI) -> None:
-    """Bring MLflow up to date with what the runs have written."""
-    mirror = _mirror_all(scale)
-    if mirror.failure:
-        _fail(f"MLflow could not be told everything: {mirror.failure}; nothing is lost, try again when it is back")
-
-
-@app.command()
-def ui(
-    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Open this table's rows.")] = None,
-    scale: ScaleOption = Scale.MINI,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The next free one is taken.")] = 5000,
-) -> None:
-    """Start the MLflow UI on this machine only, and print its address."""
-    from .ui import serve
-
-    serve(console, scale=scale, table=find_table(table) if table else None, port=port)
 
 
 @app.command()
@@ -410,20 +386,10 @@ def _check_ready(steps: list[Step]) -> None:
         _fail(str(error))
 
 
-def _mirror_all(scale: Scale) -> Mirror:
-    from .tracking import Mirror
-
-    mirror = Mirror()
-    for experiment in experiments(scale):
-        for found in existing([experiment]):
-            mirror.attempt(found, experiment)
-    return mirror
-
-
-def _report(mirror: Mirror) -> None:
-    if mirror.failure:
-        console.print(f"MLflow could not be told everything: {mirror.failure}", markup=False)
-        console.print("nothing is lost: vswin sync")
+def _report(missing: str) -> None:
+    if missing:
+        console.print(f"MLflow: {missing}", markup=False, soft_wrap=True)
+        console.print("nothing is lost: vswin sync tells MLflow the rest when it is back")
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:

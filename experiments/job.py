@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from vswin.config import InitConfig, VideoInitConfig
 from . import folders, provenance, slurm
 from .clock import Clock
 from .energy import gpus
+from .follow import Follower
 from .journal import Journal, read
 from .recipe import Recipe, Scale, to_dict
 from .record import Batches, Checkpoint, Kind
@@ -27,6 +30,7 @@ from .registry import Experiment, find_experiment, find_variant
 from .runs import FencedError, Ownership, RunDirectory, State, write_json, write_text
 from .runtime import Runtime
 from .signals import Stop, stop_signals
+from .system_metrics import SystemMetrics, visible_gpus
 from .testing import TestBench, leave_record
 from .weights import weights_file, weights_name, where_to_get
 
@@ -71,10 +75,15 @@ def work(runs: list[tuple[str, str, str, int]], runtime: Mapping[str, Any], code
 
     Raises WrongCodeError where this is other code, whatever a single run raises, and RunsFailedError for several.
     """
-    from vswin.training.distributed import World
-
     if code is not None:
         check_pinned(code)
+    with _following(runs):
+        _work(runs, Runtime(**runtime))
+
+
+def _work(runs: list[tuple[str, str, str, int]], runtime: Runtime) -> None:
+    from vswin.training.distributed import World
+
     failed = []
     for scale, variant, signature, seed in runs:
         run = RunDirectory(Scale(scale), signature, seed)
@@ -84,7 +93,7 @@ def work(runs: list[tuple[str, str, str, int]], runtime: Mapping[str, Any], code
             failed.append(name)
             continue
         try:
-            run_one(run.scale, variant, signature, seed, runtime=Runtime(**runtime))
+            run_one(run.scale, variant, signature, seed, runtime=runtime)
         except Exception as error:
             # ranks that are out of step could not go on together
             if len(runs) == 1 or World.from_environment().size > 1 or isinstance(error, FencedError):
@@ -107,6 +116,22 @@ def check_pinned(code: str) -> None:
 def _failed_in_this_job(run: RunDirectory) -> bool:
     attempt, own = run.last_attempt(), slurm.own_job()
     return bool(run.error.exists() and attempt and own and attempt.job == own[0])
+
+
+def _following(runs: list[tuple[str, str, str, int]]) -> AbstractContextManager[object]:
+    """On a cluster the launcher does not stay, so jobs keep a tracking server up to date themselves.
+
+    Where there is none they write journals only, and collect or sync on the login node feeds MLflow.
+    """
+    from vswin.training.distributed import World
+
+    launched_here = os.environ.get("SUBMITIT_EXECUTOR") != "slurm"
+    if launched_here or not folders.tracking_uri().startswith("http") or not World.from_environment().is_first:
+        return nullcontext()
+    follower = Follower(Scale(runs[0][0]))
+    for scale, variant, signature, seed in runs:
+        follower.add(RunDirectory(Scale(scale), signature, seed), find_experiment(Scale(scale), find_variant(variant)))
+    return follower
 
 
 def run_one(
@@ -273,6 +298,7 @@ def _train_and_test(
         world_size=world.size,
     )
 
+    system = SystemMetrics(gpus=visible_gpus(device))
     with ExitStack() as stack:
         journal: Journal | None = None
         manifests = {}
@@ -284,13 +310,16 @@ def _train_and_test(
             write_json(run.recipe, to_dict(recipe))
             if code.dirty and code.is_known and (diff := provenance.uncommitted()):
                 write_text(run.code_diff, diff)
+            write_json(run.datasets, manifests)
+            write_json(run.code, asdict(code))
+            write_text(run.environment, "".join(f"{item}\n" for item in provenance.installed()))
             compared_after = _compared_after(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
             journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, compared_after=compared_after))
         stack.enter_context(process_group(world, device=device))
 
         def log(step: int, metrics: Mapping[str, float]) -> None:
             if journal:
-                metrics = {**metrics, **clock.metrics()}
+                metrics = {**metrics, **clock.metrics(), **system.due()}
                 journal.write(step, metrics)
                 on_step(step, metrics)
 

@@ -62,10 +62,14 @@ def uncommitted() -> str:
         return answer.stdout.decode(errors="surrogateescape")
 
 
+def installed() -> list[str]:
+    """Every installed distribution, ``name==version``, in lower case and order."""
+    return sorted(f"{item.name}=={item.version}".lower() for item in importlib.metadata.distributions())
+
+
 def software() -> str:
     """A digest over name and version of every installed distribution."""
-    installed = sorted(f"{item.name}=={item.version}".lower() for item in importlib.metadata.distributions())
-    return hashlib.sha256("\n".join(installed).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(installed()).encode()).hexdigest()[:16]
 
 
 def processor() -> str:

@@ -206,6 +206,21 @@ class RunDirectory:
         return self.path / "machine.json"
 
     @property
+    def code(self) -> Path:
+        """Commit of the newest attempt's code, and whether the tree was dirty."""
+        return self.path / "code.json"
+
+    @property
+    def environment(self) -> Path:
+        """Every installed distribution with its version, a line each."""
+        return self.path / "environment.txt"
+
+    @property
+    def datasets(self) -> Path:
+        """The manifest of every split that is read."""
+        return self.path / "datasets.json"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal.jsonl"
 

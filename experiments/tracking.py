@@ -1,37 +1,48 @@
 """The mirror of the journals in MLflow. The only file that imports mlflow.
 
-A journal is the truth and MLflow a copy of it: everything here can be repeated at any time, since MLflow's SQL store
-keeps one of several equal points (key, value, step, time stamp).
+A journal is the truth and MLflow a copy of it: everything here can be repeated at any time, by anybody. MLflow's SQL
+store keeps one of several equal points (key, value, step, time stamp) and one of several equal dataset entries; tags
+and artifacts are replaced; and a run is found by its tags before one is created.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from . import folders, journal
-from .recipe import Scale, difference, flatten
-from .registry import Experiment, Variant, find_table
-from .runs import RunDirectory, State, locked, write_json
+from . import folders, journal, saved_views
+from .card import Card, card, differs_tag
+from .confusion import draw_confusions
+from .recipe import Scale
+from .registry import Experiment, tables, tables_at
+from .runs import RunDirectory, State, locked
+from .told import Told
 
 # Read once, when mlflow is imported: no usage data leaves the machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# A server that is away must not hold up a launch: by default a call is tried for minutes.
+# By default a call is tried for minutes. Who calls here tries again, and wants to know.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+# A value that does not fit is an error, not a shorter value.
+os.environ.setdefault("MLFLOW_TRUNCATE_LONG_VALUES", "false")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.exceptions import MlflowException
 
+# What the store takes in one call.
 _METRICS_PER_CALL = 1000
-_FOLLOW_SECONDS = 5.0
+_PARAMETERS_PER_CALL = 100
+_DATASET_DIGEST = 36
+_CONTEXTS = {"train": "training", "val": "validation"}
 _STATUS = {
     State.NEW: RunStatus.SCHEDULED,
     State.PENDING: RunStatus.SCHEDULED,
@@ -48,14 +59,36 @@ def experiment_name(scale: Scale) -> str:
     return f"vswin-{scale}"
 
 
-class Mirror:
-    """Copies journals into the tracking store at ``uri``."""
+@dataclass
+class Pushed:
+    """What a round over runs did: points sent, runs that changed, repaired status by run, and what failed."""
 
-    def __init__(self, uri: str | None = None) -> None:
+    runs: int = 0
+    changed: int = 0
+    points: int = 0
+    repaired: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class Mirror:
+    """Copies journals into the tracking store at ``uri``.
+
+    ``state`` says how a run stands under given protocols, ``on_call`` is told after every answer of the store.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        state: Callable[[RunDirectory, Collection[str]], State] = RunDirectory.state,
+        on_call: Callable[[], None] = lambda: None,
+    ) -> None:
         self.uri = uri or folders.tracking_uri()
-        self.failure = ""
-        self._seen: set[str] = set()
-        self._followed_at = 0.0
+        self._state = state
+        self._on_call = on_call
+        self._experiments: dict[Scale, str] = {}
+        # what the store says of a run, asked once: nobody else changes it while we are at it
+        self._status: dict[str, str] = {}
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -63,122 +96,272 @@ class Mirror:
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(self.uri)
 
-    def prepare(self, scale: Scale) -> None:
-        """Create store and experiment before any job starts; like ``attempt``, it stops nothing."""
-        self._survive(lambda: self.experiment_id(scale))
-
-    def follow(self, runs: Iterable[tuple[RunDirectory, Experiment]]) -> None:
-        """``attempt`` each of ``runs``, at most every few seconds: for calling often while they train."""
-        if time.monotonic() - self._followed_at < _FOLLOW_SECONDS:
-            return
-        for run, experiment in runs:
-            self.attempt(run, experiment)
-        self._followed_at = time.monotonic()
-
     def experiment_id(self, scale: Scale) -> str:
-        """The id of ``scale``'s experiment, created (with the whole store) on first use."""
-        name = experiment_name(scale)
-        if found := self._client.get_experiment_by_name(name):
-            return str(found.experiment_id)
-        # a server keeps artifacts where it was told to; without one they lie beside the database
-        local = self.uri.startswith("sqlite:")
-        location = (folders.runs() / "mlflow-artifacts" / scale).as_uri() if local else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        """The id of ``scale``'s experiment, created (with the whole store, and a view per table) on first use."""
+        if scale not in self._experiments:
+            name = experiment_name(scale)
+            # a server keeps artifacts where it was told to; without one they lie beside the database
+            local = self.uri.startswith("sqlite:")
+            location = (folders.runs() / "mlflow-artifacts" / scale).as_uri() if local else None
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                try:
+                    self._client.create_experiment(name, artifact_location=location)
+                except MlflowException as error:
+                    # somebody else was quicker
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                found = self._client.get_experiment_by_name(name)
+                assert found is not None
+            self._tag_experiment(found, dict(_experiment_tags(scale)))
+            self._experiments[scale] = str(found.experiment_id)
+        return self._experiments[scale]
 
-    def attempt(self, run: RunDirectory, experiment: Experiment) -> None:
-        """``push``, but a store that is away stops nothing: the first failure is kept in ``failure``."""
-        self._survive(lambda: self.push(run, experiment))
+    def _tag_experiment(self, experiment: MlflowExperiment, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            if experiment.tags.get(key) == value:
+                continue
+            try:
+                self._client.set_experiment_tag(experiment.experiment_id, key, value)
+            except MlflowException:
+                # two at once: one of them finds that the tag is there all of a sudden
+                again = self._client.get_experiment(experiment.experiment_id)
+                if again.tags.get(key) != value:
+                    raise
 
-    def push(self, run: RunDirectory, experiment: Experiment) -> None:
-        """Bring MLflow up to date with ``run``: new points, its status, and the artifacts of a finished run."""
-        if not run.path.exists():
-            return
+    def round(self, runs: Iterable[tuple[RunDirectory, Experiment]]) -> Pushed:
+        """``push`` each of ``runs``. What fails is noted and left for the next round; so are all where nobody answers.
+
+        Raises nothing that a database, a server or a disk may raise.
+        """
+        pushed = Pushed()
+        away = ""
+        for run, experiment in runs:
+            if not run.path.exists():
+                continue
+            pushed.runs += 1
+            name = f"{experiment.name} seed {run.seed}"
+            if not away:
+                try:
+                    self.push(run, experiment, pushed=pushed)
+                except Exception as error:
+                    self._status.clear()
+                    pushed.failures[name] = _in_a_line(error)
+                    away = self._away(run.scale)
+            else:
+                pushed.failures[name] = away
+        return pushed
+
+    def _away(self, scale: Scale) -> str:
+        """Why the store does not answer at all, so that nobody waits for it once per run; empty if it does."""
+        self._experiments.clear()
+        try:
+            self.experiment_id(scale)
+        except Exception as error:
+            return _in_a_line(error)
+        return ""
+
+    def push(self, run: RunDirectory, experiment: Experiment, *, pushed: Pushed | None = None) -> None:
+        """Bring MLflow up to date with ``run``: its points, status, description, datasets and artifacts."""
+        pushed = pushed if pushed is not None else Pushed()
         # two processes that find no run in the store would both create one
         with locked(run.path / ".tracking.lock"):
-            self._push(run, experiment)
+            before = Told.read(run)
+            status = self._state(run, experiment.protocols)
+            told = self._found(run, experiment, before)
+            points, told = self._push_points(run, told)
+            told = self._push_card(run, told, card(run, experiment))
+            if status not in (State.PENDING, State.RUNNING):
+                told = self._push_artifacts(run, told, experiment)
+            self._push_status(run, told, experiment, status, pushed)
+            told = replace(told, status=status)
+            if told != before:
+                told.write(run)
+                pushed.changed += 1
+            pushed.points += points
 
-    def _survive(self, act: Callable[[], object]) -> None:
-        if self.failure:
-            # given up for this launch: the journals hold everything
-            return
+    def repair_orphans(self, scale: Scale, known: Iterable[RunDirectory], pushed: Pushed) -> None:
+        """End runs that MLflow takes for running, whose directory is here, and at which nothing works.
+
+        They are of recipes that the tables no longer have; ``push`` sees to the others.
+        """
+        names = {(run.signature, run.seed) for run in known}
         try:
-            act()
-        except Exception as error:  # whatever a database or a server may raise
-            self.failure = f"{type(error).__name__}: {error}"
+            for found in self._search(scale, "attributes.status = 'RUNNING'"):
+                tags = found.data.tags
+                if "signature" not in tags or not tags.get("seed", "").isdecimal():
+                    continue
+                run = RunDirectory(scale, tags["signature"], int(tags["seed"]))
+                if (run.signature, run.seed) not in names and run.path.exists() and not run.running:
+                    self._client.set_terminated(found.info.run_id, "KILLED")
+                    pushed.repaired[f"{run.signature} seed {run.seed}"] = "RUNNING -> KILLED"
+        except Exception as error:
+            pushed.failures["runs of other recipes"] = _in_a_line(error)
 
-    def _push(self, run: RunDirectory, experiment: Experiment) -> None:
-        told = self._told(run, experiment)
-        status = run.state(experiment.protocols)
-        offset = told["offset"]
-        metrics: list[Metric] = []
-        entries = list(journal.read(run.journal, offset=offset))
-        for entry, after in entries:
-            for name, value in entry.metrics.items():
-                metrics.append(Metric(name, value, round(entry.time * 1000), entry.step))
-            offset = after
-        for start in range(0, len(metrics), _METRICS_PER_CALL):
-            self._client.log_batch(told["run_id"], metrics=metrics[start : start + _METRICS_PER_CALL])
-        if offset == told["offset"] and status == told["status"]:
-            return
-        if status != told["status"]:
-            if status is State.DONE:
-                self._log_artifacts(run, told["run_id"])
-            if status in (State.DONE, State.FAILED, State.INTERRUPTED, State.UNTESTED):
-                ended = round(entries[-1][0].time * 1000) if entries else None
-                self._client.set_terminated(told["run_id"], RunStatus.to_string(_STATUS[status]), end_time=ended)
-            else:
-                self._client.update_run(told["run_id"], status=RunStatus.to_string(_STATUS[status]))
-        write_json(run.tracking, {**told, "offset": offset, "status": status})
+    def _found(self, run: RunDirectory, experiment: Experiment, told: Told | None) -> Told:
+        """What this store knows of ``run``: as noted if that is still so, else by its tags, or else a new run.
 
-    def _told(self, run: RunDirectory, experiment: Experiment) -> dict[str, Any]:
-        """What this store already knows of ``run``; the run is created there if it knows nothing."""
-        if run.tracking.exists():
-            told: dict[str, Any] = json.loads(run.tracking.read_text())
-            if told["uri"] == self.uri and self._has(told["run_id"]):
-                return told
-        experiment_id = self.experiment_id(run.scale)
-        found = self._find(experiment_id, run)
-        if found is None:
-            found = self._client.create_run(
-                experiment_id,
-                run_name=f"{experiment.name} seed {run.seed}",
-                tags=_tags(run, experiment),
+        Where two create it at once, on machines that do not see each other's locks, both then see both, and take the
+        one whose id sorts first.
+        """
+        if told and told.uri == self.uri and self._is_ours(told.run_id, run):
+            return told
+        matching = self._matching(run)
+        if not matching:
+            created = self._client.create_run(
+                self.experiment_id(run.scale),
+                run_name=card(run, experiment).name,
+                tags={**_identity(run), "mlflow.user": _user()},
                 start_time=_started(run),
             )
-            parameters = {**flatten(experiment.recipe), "seed": run.seed}
-            self._client.log_batch(
-                found.info.run_id,
-                params=[
-                    Param(name, value if isinstance(value, str) else json.dumps(value))
-                    for name, value in parameters.items()
-                ],
-            )
-        # offset 0: telling a store again what it knows changes nothing there
-        return {"uri": self.uri, "run_id": found.info.run_id, "offset": 0, "status": ""}
+            self._on_call()
+            # a new run counts as running, which nobody has said of it
+            self._status[created.info.run_id] = ""
+            matching = self._matching(run) or [created]
+        ours, *others = sorted(matching, key=lambda item: item.info.run_id)
+        for other in others:
+            self._client.delete_run(other.info.run_id)
+        self._status.setdefault(ours.info.run_id, ours.info.status)
+        # nothing told: telling a store again what it knows changes nothing there
+        return Told(uri=self.uri, run_id=ours.info.run_id)
 
-    def _has(self, run_id: str) -> bool:
-        """Whether the store still has this run; asked once a run, since a store may be deleted and begun anew."""
-        if run_id not in self._seen:
+    def _is_ours(self, run_id: str, run: RunDirectory) -> bool:
+        """Whether the store still has this run; asked once, since a store may be deleted and begun anew."""
+        if run_id not in self._status:
             try:
                 found = self._client.get_run(run_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return False
-            if found.info.lifecycle_stage != "active":
+            if found.info.lifecycle_stage != "active" or found.data.tags.get("signature") != run.signature:
                 return False
-            self._seen.add(run_id)
+            self._status[run_id] = found.info.status
         return True
 
-    def _find(self, experiment_id: str, run: RunDirectory) -> Run | None:
+    def _matching(self, run: RunDirectory) -> list[Run]:
+        """The runs in the store that are this one; an earlier training that was done over is set aside."""
         query = f"tags.signature = '{run.signature}' AND tags.seed = '{run.seed}'"
-        found = self._client.search_runs([experiment_id], query, max_results=1)
-        return found[0] if found else None
+        began = _identity(run).get("began")
+        matching = []
+        for found in self._search(run.scale, query):
+            theirs = found.data.tags.get("began")
+            if began and theirs and began != theirs:
+                self._set_aside(found)
+            else:
+                matching.append(found)
+        return matching
 
-    def _log_artifacts(self, run: RunDirectory, run_id: str) -> None:
-        tests = sorted(path for path in run.path.glob("tests/*") if path.is_file())
-        for path in (run.recipe, run.journal, *tests):
-            self._client.log_artifact(run_id, str(path))
+    def _set_aside(self, found: Run) -> None:
+        """Leave a run in the store, but out of every table."""
+        names = [name for table in tables() for name in (table, differs_tag(table))]
+        for name in found.data.tags.keys() & {"signature", *names}:
+            self._client.delete_tag(found.info.run_id, name)
+        self._client.set_tag(found.info.run_id, "superseded", found.data.tags["signature"])
+
+    def _search(self, scale: Scale, query: str) -> Iterator[Run]:
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self.experiment_id(scale)], query, page_token=token)
+            self._on_call()
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _push_points(self, run: RunDirectory, told: Told) -> tuple[int, Told]:
+        """Send what the journal has after ``told.offset``, noting how far it came after every call."""
+        batch: list[Metric] = []
+        offset = told.offset
+        points = 0
+
+        def send() -> None:
+            nonlocal told, points
+            for start in range(0, len(batch), _METRICS_PER_CALL):
+                self._client.log_batch(told.run_id, metrics=batch[start : start + _METRICS_PER_CALL])
+                self._on_call()
+            points += len(batch)
+            batch.clear()
+            told = replace(told, offset=offset)
+            told.write(run)
+
+        for entry, after in journal.read(run.journal, offset=offset):
+            new = [Metric(name, value, round(entry.time * 1000), entry.step) for name, value in entry.metrics.items()]
+            if batch and len(batch) + len(new) > _METRICS_PER_CALL:
+                send()
+            batch += new
+            offset = after
+        if batch:
+            send()
+        return points, told
+
+    def _push_card(self, run: RunDirectory, told: Told, current: Card) -> Told:
+        """Describe the run, where the description is not what it was told."""
+        datasets = list(_datasets(run))
+        identity = _identity(run)
+        stamp = hashlib.sha256(
+            json.dumps([current.fingerprint, identity, [item.dataset.digest for item in datasets]]).encode()
+        ).hexdigest()[:16]
+        if told.card == stamp:
+            return told
+        # parameters cannot be changed: those of a protocol that the tables no longer have stay as they were
+        known = self._client.get_run(told.run_id).data.params
+        new = [Param(name, value) for name, value in current.parameters.items() if name not in known]
+        tags = [RunTag(name, value) for name, value in {**current.tags, **identity}.items()]
+        for start in range(0, max(len(new), 1), _PARAMETERS_PER_CALL):
+            self._client.log_batch(told.run_id, params=new[start : start + _PARAMETERS_PER_CALL], tags=tags)
+        self._client.update_run(told.run_id, name=current.name)
+        if datasets:
+            self._client.log_inputs(told.run_id, datasets=datasets)
+        self._client.log_text(told.run_id, current.note, "description.md")
+        self._on_call()
+        return replace(told, card=stamp)
+
+    def _push_artifacts(self, run: RunDirectory, told: Told, experiment: Experiment) -> Told:
+        """Leave with the run the files it wrote, each again only after it has changed."""
+        files = [run.recipe, run.journal, run.environment, run.code, run.code_diff, run.datasets, run.error]
+        wanted = {path: "" for path in files if path.exists()}
+        wanted |= {path: "tests" for path in sorted(run.path.glob("tests/*")) if path.is_file()}
+        prints = {path: f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in wanted}
+        due = [path for path in wanted if told.files.get(path.name) != prints[path]]
+        for path in due:
+            self._client.log_artifact(told.run_id, str(path), wanted[path] or None)
+            self._on_call()
+        if any(path.suffix == ".npz" for path in due):
+            with tempfile.TemporaryDirectory(prefix="vswin-") as folder:
+                for picture in draw_confusions(run, experiment, Path(folder)):
+                    self._client.log_artifact(told.run_id, str(picture), "tests")
+                    self._on_call()
+        return replace(told, files={path.name: prints[path] for path in wanted})
+
+    def _push_status(self, run: RunDirectory, told: Told, experiment: Experiment, state: State, pushed: Pushed) -> None:
+        """Set the run's status to what it is, whatever the store had."""
+        status = RunStatus.to_string(_STATUS.get(state, RunStatus.SCHEDULED))
+        current = self._status[told.run_id]
+        if status == current:
+            return
+        if status in ("FINISHED", "FAILED", "KILLED"):
+            if current == "RUNNING" and status == "KILLED":
+                pushed.repaired[f"{experiment.name} seed {run.seed}"] = f"{current} -> {status}"
+            self._client.set_terminated(told.run_id, status, end_time=_ended(run))
+        else:
+            self._client.update_run(told.run_id, status=status)
+        self._on_call()
+        self._status[told.run_id] = status
+
+
+def _experiment_tags(scale: Scale) -> Iterator[tuple[str, str]]:
+    # the UI otherwise guesses what the experiment is about, and may offer pages for language models
+    yield "mlflow.experimentKind", "custom_model_development"
+    for table in tables_at(scale):
+        yield saved_views.tag(table, scale)
+
+
+def _identity(run: RunDirectory) -> dict[str, str]:
+    """Tags that tell a training from every other, also from an earlier one with the same seed that was done over."""
+    first = next(journal.read(run.journal), None)
+    began = {"began": str(round(first[0].time * 1000))} if first else {}
+    return {"signature": run.signature, "seed": str(run.seed), **began}
 
 
 def _started(run: RunDirectory) -> int | None:
@@ -187,28 +370,31 @@ def _started(run: RunDirectory) -> int | None:
     return round((first[0].time - first[0].metrics.get("time/wall", 0.0)) * 1000) if first else None
 
 
-def _tags(run: RunDirectory, experiment: Experiment) -> dict[str, str]:
-    tags = {
-        "signature": run.signature,
-        "protocol": experiment.recipe.protocol_signature,
-        "seed": str(run.seed),
-        "variant": experiment.name,
-        "mlflow.note.content": "\n\n".join(_describe(variant, run.scale) for variant in experiment.variants),
-    }
-    for variant in experiment.variants:
-        # a run can be two rows of one table, as Swin-L under two protocols
-        before = f"{tags[variant.table]}; " if variant.table in tags else ""
-        tags[variant.table] = before + variant.label
-    return tags
+def _ended(run: RunDirectory) -> int | None:
+    """When the last line was written, in milliseconds since the epoch."""
+    return round(run.journal.stat().st_mtime * 1000) if run.journal.exists() else None
 
 
-def _describe(variant: Variant, scale: Scale) -> str:
-    table = find_table(variant.table)
-    baseline = table.baseline_of(variant)
-    changes = difference(variant.at(scale), baseline.at(scale)) if baseline else {}
-    lines = [f"**{variant.id}**: {variant.label}. {table.question}"]
-    lines += [f"- `{path}`: {old} in the baseline, {new} here" for path, (old, new) in sorted(changes.items())]
-    if variant.paper:
-        top5 = "-" if variant.paper.top5 is None else variant.paper.top5
-        lines.append(f"- the paper reports {variant.paper.top1} / {top5} (top-1 / top-5, {table.source})")
-    return "\n".join(lines)
+def _user() -> str:
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+
+
+def _datasets(run: RunDirectory) -> Iterator[DatasetInput]:
+    if not run.datasets.exists():
+        return
+    name = json.loads(run.recipe.read_text())["data"]["dataset"]
+    for split, manifest in json.loads(run.datasets.read_text()).items():
+        dataset = Dataset(
+            name=f"{name}, {split}",
+            # as much of the fingerprint as MLflow takes; the profile has all of it
+            digest=manifest["fingerprint"][:_DATASET_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": manifest["source"]}),
+            profile=json.dumps({key: value for key, value in manifest.items() if key not in ("classes", "source")}),
+        )
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS[split])])
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"

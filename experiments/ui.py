@@ -9,12 +9,11 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 
 from rich.console import Console
 
-from . import folders
+from . import folders, saved_views
 from .recipe import Scale
 from .registry import Table
 from .tracking import Mirror
@@ -29,7 +28,7 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     experiment = Mirror(uri).experiment_id(scale)
     if uri.startswith("http"):
         # a server is running already: point to it
-        console.print(address(uri.rstrip("/"), experiment=experiment, table=table), soft_wrap=True)
+        _print_addresses(console, uri.rstrip("/"), experiment=experiment, table=table)
         return
     port = _free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
@@ -44,7 +43,7 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
         try:
             _wait_until_healthy(server, port)
             console.print("MLflow UI, on this machine only; Ctrl-C stops it:")
-            console.print(address(f"http://{_HOST}:{port}", experiment=experiment, table=table), soft_wrap=True)
+            _print_addresses(console, f"http://{_HOST}:{port}", experiment=experiment, table=table)
             server.wait()
         except KeyboardInterrupt:
             pass
@@ -52,14 +51,11 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
             server.terminate()
 
 
-def address(root: str, *, experiment: str, table: Table | None) -> str:
-    """The page of an MLflow experiment, filtered to the rows of ``table``."""
-    page = f"{root}/#/experiments/{experiment}/runs"
-    if table is None:
-        return page
-    # quoted: the id may have a dash
-    query = f"tags.`{table.id}` LIKE '%'"
-    return f"{page}?searchFilter={urllib.parse.quote(query)}"
+def _print_addresses(console: Console, root: str, *, experiment: str, table: Table | None) -> None:
+    console.print(saved_views.address(root, experiment=experiment, table=table), soft_wrap=True)
+    if table is not None:
+        console.print("the same runs one by one, not grouped:")
+        console.print(saved_views.filtered_address(root, experiment=experiment, table=table), soft_wrap=True)
 
 
 def _free_port(first: int) -> int:

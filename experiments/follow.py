@@ -1,0 +1,180 @@
+"""A process that keeps MLflow up to date with runs under way.
+
+A process, so that a training or a launcher never waits for a tracker, shares no interpreter with it and forks no
+thread of it. Whatever the store does (away, slow, hanging, full), this process tries again, ever more rarely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import IO
+
+from . import folders
+from .recipe import Scale
+from .registry import Experiment, experiments
+from .runs import RunDirectory, State
+from .told import is_behind
+
+_CLONE = Path(__file__).resolve().parent.parent
+_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 30.0
+# At the end: how often, and how long apart, before what is missing is left to `vswin sync`.
+_LAST_TRIES = 3
+_LAST_PAUSE_SECONDS = 1.0
+# A follower that does not stir for so long is in a call that does not return.
+_SILENT_SECONDS = 40.0
+_NICE = 5
+
+
+def is_allowed() -> bool:
+    """Whether this process may write to the store: several nodes must not share one SQLite file."""
+    return folders.tracking_uri().startswith("http") or "SLURM_JOB_ID" not in os.environ
+
+
+class Follower:
+    """Starts the process; ``add`` tells it of runs, ``finish`` has it send the rest and says what is missing.
+
+    Use as a context manager: left by an exception, it finishes as well.
+    """
+
+    def __init__(self, scale: Scale) -> None:
+        self._runs: dict[tuple[str, int], tuple[RunDirectory, Experiment]] = {}
+        self._failure = "" if is_allowed() else "jobs do not write to SQLite"
+        self._heard_at = time.monotonic()
+        self._process: subprocess.Popen[str] | None = None
+        self._report: str | None = None
+        if self._failure:
+            return
+        path = os.pathsep.join([str(_CLONE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        log = folders.runs() / scale / "mlflow-follower.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            # -P: a folder called experiments in the current directory is not ours. A session of its own: Ctrl-C is
+            # for the launcher, which then has it finish.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "experiments.follow", scale],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+        Thread(target=self._listen, daemon=True).start()
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def add(self, run: RunDirectory, experiment: Experiment) -> None:
+        """Follow ``run``; again, if it goes on after it ended."""
+        self._runs[experiment.name, run.seed] = (run, experiment)
+        if self._process and self._process.stdin:
+            try:
+                print(json.dumps([experiment.name, run.seed]), file=self._process.stdin, flush=True)
+            except OSError:
+                self._failure = "its process died; see mlflow-follower.log"
+
+    def finish(self) -> str:
+        """Have the rest sent, as long as anything moves; says in words what then is still missing, empty if nothing."""
+        if self._report is None:
+            if self._process:
+                self._wait(self._process)
+            missing = sum(is_behind(run, experiment) for run, experiment in self._runs.values())
+            reason = self._failure or "its process died; see mlflow-follower.log"
+            self._report = f"{missing} of {len(self._runs)} runs are not all there ({reason})" if missing else ""
+        return self._report
+
+    def _wait(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin
+        # the process may be dead already
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        self._heard_at = time.monotonic()
+        while process.poll() is None and time.monotonic() - self._heard_at < _SILENT_SECONDS:
+            time.sleep(0.05)
+        if process.poll() is None:
+            self._failure = f"no answer within {_SILENT_SECONDS:.0f} s"
+            process.kill()
+        process.wait()
+
+    def _listen(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                self._heard_at = time.monotonic()
+                if line.strip():
+                    self._failure = json.loads(line)
+
+
+def main(scale: Scale, orders: IO[str]) -> None:
+    """Follow the runs named in ``orders``, a JSON line each, until it ends; then send the rest."""
+    from .tracking import Mirror
+
+    os.nice(_NICE)
+    by_name = {experiment.name: experiment for experiment in experiments(scale)}
+    told: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
+
+    def listen() -> None:
+        for line in orders:
+            name, seed = json.loads(line)
+            told.put((name, seed))
+        told.put(None)
+
+    def say(failure: str | None = None) -> None:
+        # whoever started this may be gone
+        with contextlib.suppress(OSError):
+            print("" if failure is None else json.dumps(failure), flush=True)
+
+    Thread(target=listen, daemon=True).start()
+    mirror = Mirror(on_call=say)
+    followed: dict[RunDirectory, Experiment] = {}
+    ended: set[RunDirectory] = set()
+    pause = _PAUSE_SECONDS
+    last_tries: int | None = None
+    while True:
+        for order in _orders(told, seconds=pause if last_tries is None else _LAST_PAUSE_SECONDS):
+            if order is None:
+                last_tries = _LAST_TRIES
+                continue
+            experiment = by_name[order[0]]
+            run = RunDirectory(scale, experiment.recipe.signature, order[1])
+            followed[run] = experiment
+            ended.discard(run)
+        due = [item for item in followed.items() if item[0] not in ended or is_behind(*item)]
+        pushed = mirror.round(due)
+        say(next(iter(pushed.failures.values()), ""))
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if pushed.failures else _PAUSE_SECONDS
+        ended |= {run for run, experiment in due if run.state(experiment.protocols) is State.DONE}
+        if last_tries is not None:
+            last_tries -= 1
+            if not pushed.failures or not last_tries:
+                return
+
+
+def _orders(told: SimpleQueue[tuple[str, int] | None], *, seconds: float) -> Iterable[tuple[str, int] | None]:
+    """What was ordered within ``seconds``; at once where the last of all, None, is among it."""
+    orders: list[tuple[str, int] | None] = []
+    deadline = time.monotonic() + seconds
+    while None not in orders:
+        try:
+            orders.append(told.get(timeout=max(0.0, deadline - time.monotonic())))
+        except Empty:
+            break
+    return orders
+
+
+if __name__ == "__main__":
+    main(Scale(sys.argv[1]), sys.stdin)

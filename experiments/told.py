@@ -1,0 +1,57 @@
+"""How far MLflow has been told of a run: the note that the mirror keeps in the run's directory.
+
+Read without mlflow, so that a launcher can say what is missing while nothing answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Self
+
+from . import folders
+from .registry import Experiment
+from .runs import RunDirectory, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the store at ``uri`` has of a run, there called ``run_id``.
+
+    ``offset`` is that of the journal, ``status`` the state told last, ``card`` the fingerprint of the run's
+    description, and ``files`` those of its artifacts.
+    """
+
+    uri: str
+    run_id: str
+    offset: int = 0
+    status: str = ""
+    card: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: RunDirectory) -> Self | None:
+        """The note of ``run``, None where there is none or it is not one of ours."""
+        try:
+            content = json.loads(run.tracking.read_text())
+            return cls(**{item.name: content[item.name] for item in fields(cls)})
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def write(self, run: RunDirectory) -> None:
+        """Keep this note with ``run``."""
+        write_json(run.tracking, asdict(self))
+
+
+def is_behind(run: RunDirectory, experiment: Experiment) -> bool:
+    """Whether MLflow, where it is configured now, lacks anything that ``run`` has written."""
+    if not run.path.exists():
+        return False
+    told = Told.read(run)
+    return (
+        told is None
+        or told.uri != folders.tracking_uri()
+        or told.status != run.state(experiment.protocols)
+        or (run.journal.exists() and told.offset < run.journal.stat().st_size)
+    )

@@ -1,0 +1,299 @@
+"""What MLflow is told of runs: everything, each thing once, whoever tells it and however often."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import CLASSES, copy_of, experiment_of, extend, make_up_run
+from mlflow_points import client, journal_points, mlflow_points, mlflow_run
+
+from experiments import saved_views
+from experiments.card import card
+from experiments.confusion import confusion, draw
+from experiments.journal import Journal, JournalError
+from experiments.recipe import Scale, flatten
+from experiments.registry import find_table, tables_at
+from experiments.runs import RunDirectory
+from experiments.system_metrics import SAMPLE_SECONDS, SystemMetrics
+from experiments.told import Told, is_behind
+from experiments.tracking import Mirror
+
+VARIANT = "table4/split"
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables in SQLite, made once: that takes seconds."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    client(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(autouse=True)
+def runs(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs folder with a store that has its tables and nothing in them."""
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "runs").mkdir()
+    shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
+    return tmp_path / "runs"
+
+
+def push(run: RunDirectory, variant: str = VARIANT) -> None:
+    Mirror().push(run, experiment_of(variant))
+
+
+def artifacts(run: RunDirectory) -> set[str]:
+    found = mlflow_run(run)
+    listed = client().list_artifacts(found.info.run_id)
+    inside = [client().list_artifacts(found.info.run_id, item.path) for item in listed if item.is_dir]
+    return {item.path for item in [*listed, *(item for items in inside for item in items)] if not item.is_dir}
+
+
+def test_a_run_is_described_in_the_papers_words(runs: Path) -> None:
+    run = make_up_run(VARIANT, seed=3)
+    push(run)
+    found = mlflow_run(run)
+    assert found.info.run_name == "split, seed 3"
+    assert found.info.status == "FINISHED"
+    tags = found.data.tags
+    assert tags["table4"] == "split"
+    assert tags["table4.differs"] == "model.attention: joint -> split"
+    assert (tags["commit"], tags["dirty"]) == ("0123456789abcdef", "yes")
+    assert find_table("table4").question in tags["mlflow.note.content"]
+    assert "the paper reports top-1 76.4, top-5 92.1, 83 GFLOPs, 42 M parameters" in tags["mlflow.note.content"]
+    expected = {**flatten(experiment_of(VARIANT).recipe), "seed": 3}
+    assert {
+        name: value if isinstance(expected[name], str) else json.loads(value)
+        for name, value in found.data.params.items()
+    } == expected
+    datasets = [(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in found.inputs.dataset_inputs]
+    name = experiment_of(VARIANT).recipe.data.dataset
+    assert sorted(datasets) == [
+        (f"{name}, train", f"{'train':0<36}", "training"),
+        (f"{name}, val", f"{'val':0<36}", "validation"),
+    ]
+    [protocol] = experiment_of(VARIANT).protocols
+    test = {f"tests/{protocol}.json", f"tests/{protocol}.npz", f"tests/confusion-2x1-{protocol}.png"}
+    assert artifacts(run) == test | {
+        "code.diff", "code.json", "datasets.json", "description.md", "environment.txt", "journal.jsonl", "recipe.json"
+    }  # fmt: skip
+
+
+def test_a_baseline_of_several_tables_has_a_tag_for_each(runs: Path) -> None:
+    run = make_up_run("table4/joint")
+    push(run, "table4/joint")
+    tags = mlflow_run(run).data.tags
+    for variant in experiment_of("table4/joint").variants:
+        assert variant.label in tags[variant.table]
+    assert tags["table4.differs"] == "baseline"
+
+
+@pytest.mark.parametrize("scale", Scale)
+def test_everything_said_fits_into_mlflow(scale: Scale) -> None:
+    from experiments.registry import experiments
+
+    for experiment in experiments(scale):
+        said = card(RunDirectory(scale, experiment.recipe.signature, 0), experiment)
+        assert said.tags["mlflow.note.content"] in (said.note, said.tags["mlflow.note.content"])
+        assert all(len(value) <= 8000 for value in said.tags.values())
+        assert all(len(value) <= 6000 for value in said.parameters.values())
+        for variant in experiment.variants:
+            assert variant.id in said.note
+    for table in tables_at(scale):
+        assert len(saved_views.tag(table, scale)[1]) <= 20000
+
+
+def test_a_long_parameter_is_told_whole_in_pieces() -> None:
+    from experiments.card import _parameters
+
+    long = [*range(3000)]
+    told = dict(_parameters({"short": 1, "long": long}))
+    assert told.pop("short") == "1"
+    assert list(told) == ["long/1", "long/2", "long/3"]
+    assert json.loads("".join(told.values())) == long
+
+
+def test_telling_again_changes_nothing(runs: Path) -> None:
+    run = make_up_run(VARIANT, steps=400)
+    push(run)
+    first = mlflow_run(run)
+    assert mlflow_points(run) == journal_points(run)
+    for _ in range(2):
+        # as if nothing had ever been told
+        run.tracking.unlink()
+        push(run)
+    again = mlflow_run(run)
+    assert again.info.run_id == first.info.run_id
+    assert mlflow_points(run) == journal_points(run)
+    assert len(again.inputs.dataset_inputs) == 2
+    assert again.data.params == first.data.params
+
+
+def test_a_mirror_killed_anywhere_leaves_nothing_twice_and_nothing_out(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        nonlocal calls
+        calls -= 1
+        if calls == 0:
+            raise Killed
+
+    run = make_up_run(VARIANT, steps=350)
+    for survived in range(1, 30):
+        calls = survived
+        try:
+            Mirror(on_call=die).push(run, experiment_of(VARIANT))
+        except Killed:
+            continue
+        break
+    assert survived > 10
+    assert not is_behind(run, experiment_of(VARIANT))
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_what_is_new_follows(runs: Path) -> None:
+    run = make_up_run(VARIANT, done=False)
+    push(run)
+    assert mlflow_run(run).info.status == "SCHEDULED"
+    extend(run, steps=7)
+    assert is_behind(run, experiment_of(VARIANT))
+    push(run)
+    assert not is_behind(run, experiment_of(VARIANT))
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_two_machines_at_once_make_one_run(runs: Path, tmp_path: Path) -> None:
+    run = make_up_run(VARIANT, steps=200)
+    script = (
+        "import sys; from made_up_runs import *; from experiments.tracking import Mirror; "
+        f"e = experiment_of('{VARIANT}'); r = RunDirectory(Scale.TINY, e.recipe.signature, 0); m = Mirror(); "
+        "m.experiment_id(Scale.TINY); print('ready', flush=True); sys.stdin.readline(); "
+        "[m.round([(r, e)]) for _ in range(5)]"
+    )
+    processes = []
+    for number in range(3):
+        folder = copy_of(runs, tmp_path / f"machine-{number}")
+        environment = {
+            **os.environ,
+            "VSWIN_RUNS": str(folder),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{runs}/mlflow.db",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_training_done_over_is_another_run(runs: Path) -> None:
+    run = make_up_run(VARIANT, steps=3)
+    push(run)
+    old = mlflow_run(run)
+    # moved aside, as with --mode force
+    run.path.rename(run.path.with_name("before"))
+    run = make_up_run(VARIANT, steps=4)
+    push(run)
+    assert mlflow_points(run) == journal_points(run)
+    aside = client().get_run(old.info.run_id)
+    assert "table4" not in aside.data.tags
+    assert aside.data.tags["superseded"] == run.signature
+
+
+def test_a_run_left_running_by_a_kill_is_ended(runs: Path) -> None:
+    run = make_up_run(VARIANT, done=False)
+    push(run)
+    client().update_run(mlflow_run(run).info.run_id, status="RUNNING")
+    # an attempt whose process is gone
+    source = f"from experiments.runs import *; Ownership(RunDirectory(Scale.TINY, '{run.signature}', 0))"
+    subprocess.run([sys.executable, "-c", source], check=True)
+    pushed = Mirror().round([(run, experiment_of(VARIANT))])
+    assert pushed.repaired == {"table4/split seed 0": "RUNNING -> KILLED"}
+    assert mlflow_run(run).info.status == "KILLED"
+
+
+def test_one_bad_run_does_not_keep_the_others_out(runs: Path) -> None:
+    bad, good = make_up_run(VARIANT, seed=0), make_up_run(VARIANT, seed=1)
+    bad.datasets.write_text("not JSON")
+    pushed = Mirror().round([(bad, experiment_of(VARIANT)), (good, experiment_of(VARIANT))])
+    assert list(pushed.failures) == ["table4/split seed 0"]
+    assert mlflow_points(good) == journal_points(good)
+
+
+def test_a_note_that_is_damaged_is_made_anew(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    push(run)
+    run.tracking.write_text('{"uri": ')
+    assert Told.read(run) is None
+    push(run)
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_view_holds_the_tables_rows_grouped() -> None:
+    table = find_table("table5-patches")
+    key, value = saved_views.tag(table, Scale.MINI)
+    assert key == "mlflow.sharedViewState.table5-patches"
+    packed = json.loads(value)["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert state["searchFilter"] == "tags.`table5-patches` LIKE '%'"
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "table5-patches"}]
+
+
+def test_confusions_are_counted_and_drawn(tmp_path: Path) -> None:
+    scores = np.array([[0.9, 0.1, 0], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [np.nan, 0, 0]])
+    counts = confusion(scores, np.array([0, 1, 2, 0]))
+    assert counts.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    draw(counts, classes=CLASSES, title="three").savefig(tmp_path / "few.png")
+    many = np.diag(np.full(400, 50)) + 1
+    draw(many, classes=[f"class {n}" for n in range(400)], title="four hundred").savefig(tmp_path / "many.png")
+    assert (tmp_path / "few.png").stat().st_size > 1000
+
+
+def test_the_machine_is_sampled_now_and_then() -> None:
+    now = 100.0
+    metrics = SystemMetrics(now=lambda: now)
+    first = metrics.due()
+    assert 0 <= first["system/cpu_utilization_percentage"] <= 100
+    assert first["system/system_memory_usage_megabytes"] > 10
+    assert metrics.due() == {}
+    now += SAMPLE_SECONDS
+    assert metrics.due().keys() == first.keys()
+
+
+def test_how_busy_the_machine_is_need_not_be_the_same_after_a_resume(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal") as journal:
+        journal.write(1, {"train/loss": 1.0, "system/cpu_utilization_percentage": 10.0})
+    with Journal(tmp_path / "journal") as journal:
+        journal.write(1, {"train/loss": 1.0, "system/cpu_utilization_percentage": 99.0})
+    with Journal(tmp_path / "journal") as journal, pytest.raises(JournalError):
+        journal.write(1, {"train/loss": 2.0, "system/cpu_utilization_percentage": 10.0})

@@ -1,0 +1,248 @@
+"""A tracker that dies, hangs, fills up or is shared: MLflow ends with exactly the journals' points."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Vswin, vswin_command
+from made_up_runs import experiment_of, make_up_run
+from mlflow_points import journal_points, mlflow_points, mlflow_run
+from tracking_servers import POSTGRES, MlflowServer, postgres, wait_for
+
+from experiments import journal
+from experiments.recipe import Scale
+from experiments.registry import experiments, find_table
+from experiments.runs import RunDirectory
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+CLONE = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[str]:
+    with postgres(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def server(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+    """An MLflow server on PostgreSQL, started, which every command is told of."""
+    server = MlflowServer(store, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def grid(*tables: str, seeds: int) -> list[RunDirectory]:
+    chosen = experiments(Scale.TINY, [find_table(table) for table in tables])
+    return [RunDirectory(Scale.TINY, item.recipe.signature, seed) for item in chosen for seed in range(seeds)]
+
+
+def launch(*arguments: str) -> subprocess.Popen[str]:
+    command = vswin_command("launch", *arguments, "--scale", "tiny", "--jobs", "1")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def rows(store: str) -> int:
+    """How many points the database holds, of whatever run."""
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(store)
+    with engine.connect() as connection:
+        number: int = connection.execute(text("SELECT count(*) FROM metrics")).scalar_one()
+    engine.dispose()
+    return number
+
+
+def assert_exactly_the_journals(runs: list[RunDirectory], store: str) -> None:
+    written = {run: journal_points(run) for run in runs}
+    for run, points in written.items():
+        assert mlflow_points(run) == points
+        assert mlflow_run(run).info.status == "FINISHED"
+    assert rows(store) == sum(len(values) for points in written.values() for values in points.values())
+
+
+def finished(runs: list[RunDirectory]) -> int:
+    return sum(bool(run.results()) for run in runs)
+
+
+def test_a_server_killed_in_the_middle_of_a_grid_misses_nothing(vswin: Vswin, server: MlflowServer, store: str) -> None:
+    runs = grid("table4", "table6", seeds=1)
+    launcher = launch("table4", "table6", "--seeds", "1")
+    # in the middle: the server knows something of the grid, and not all
+    wait_for(lambda: finished(runs) >= 1 and rows(store) > 0, seconds=600)
+    server.kill()
+    wait_for(lambda: finished(runs) >= 3, seconds=600)
+    server.start(wait=False)
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 0, output
+    # within the launch, without anybody's help
+    assert "nothing is lost" not in output
+    assert_exactly_the_journals(runs, store)
+
+    # and where it comes back after the launch only, by sync
+    server.kill()
+    more = grid("table4", "table6", seeds=2)
+    launcher = launch("table4", "table6", "--seeds", "2")
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 0, output
+    assert "5 of 5 runs are not all there" in output
+    assert "nothing is lost: vswin sync" in output
+    server.start()
+    answer = json.loads(vswin("sync", "--scale", "tiny", "--json").stdout)
+    assert (answer["runs"], answer["changed"], answer["failures"]) == (10, 5, {})
+    assert_exactly_the_journals(more, store)
+    for arguments in ([], ["--again"]):
+        vswin("sync", "--scale", "tiny", *arguments)
+        assert_exactly_the_journals(more, store)
+
+
+def test_a_server_that_hangs_holds_no_run_up(vswin: Vswin, server: MlflowServer, store: str) -> None:
+    server.signal(signal.SIGSTOP)
+    runs = grid("table6", seeds=1)
+    output, _ = launch("table6", "--seeds", "1").communicate()
+    assert "3 finished, 0 did not" in output
+    assert finished(runs) == 3
+    assert "3 of 3 runs are not all there" in output
+    server.signal(signal.SIGCONT)
+    vswin("sync", "--scale", "tiny")
+    assert_exactly_the_journals(runs, store)
+
+
+def test_a_store_that_is_full_catches_up_when_there_is_room(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mlflow.db"
+    server = MlflowServer(f"sqlite:///{file}", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    try:
+        server.start()
+        run = make_up_run("table4/joint")
+        subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
+        # no file of the server's processes may grow beyond what the database has now
+        server.limit_files(file.stat().st_size)
+        second = make_up_run("table4/split", steps=3000)
+        full = subprocess.run(
+            vswin_command("sync", "--scale", "tiny", "--json"), capture_output=True, text=True, check=False
+        )
+        assert full.returncode == 1
+        assert list(json.loads(full.stdout)["failures"]) == ["table4/split seed 0"]
+        server.limit_files(resource.RLIM_INFINITY)
+        subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
+        for item in (run, second):
+            assert mlflow_points(item) == journal_points(item)
+    finally:
+        server.stop()
+
+
+WRITER = """
+import sys, time
+from made_up_runs import *
+from experiments.follow import Follower
+from experiments.runs import Ownership
+seed, seconds = int(sys.argv[1]), float(sys.argv[2])
+run = make_up_run("table4/split", seed=seed, steps=1, done=False)
+Ownership(run)
+with Follower(Scale.TINY) as follower, Journal(run.journal) as journal:
+    follower.add(run, experiment_of("table4/split"))
+    until, step = time.monotonic() + seconds, 1
+    while time.monotonic() < until:
+        step += 1
+        journal.write(step, metrics_of(step, seed))
+        time.sleep(0.02)
+print(follower.finish())
+"""
+
+
+def test_eight_at_once_on_the_sqlite_default(home: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(CLONE / "tests"), str(CLONE)]),
+    }
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(seed), "30"], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for seed in range(8)
+    ]
+    for seed, writer in enumerate(writers):
+        missing, _ = writer.communicate()
+        assert writer.returncode == 0
+        assert missing.strip() == "", f"writer {seed}"
+    for seed in range(8):
+        run = RunDirectory(Scale.TINY, experiment_of("table4/split").recipe.signature, seed)
+        assert sum(1 for _ in journal.read(run.journal)) > 100
+        assert mlflow_points(run) == journal_points(run)
+
+
+def test_the_clusters_server_keeps_strangers_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tracking_servers import as_another, free_port
+
+    [binaries] = POSTGRES
+    # on a name that is not loopback's, though nobody else hears it
+    port, folder = free_port(), tmp_path / "tracking"
+    folder.mkdir()
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(binaries), os.environ["PATH"]]),
+        "VSWIN_TRACKING": str(folder),
+        "VSWIN_TRACKING_HOST": "127.0.0.2",
+        "VSWIN_TRACKING_PORT": str(port),
+        "HOME": str(folder),
+        "PGUSER": "mlflow",
+    }
+    with (tmp_path / "log").open("w") as log:
+        job = subprocess.Popen(
+            [*as_another(folder), "bash", CLONE / "slurm" / "mlflow_server.sbatch"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def ask(path: str, **headers: str) -> int:
+        try:
+            request = urllib.request.Request(f"http://127.0.0.2:{port}{path}", headers=headers)
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    try:
+        wait_for(lambda: job.poll() is not None or ask("/health") == 200, seconds=300)
+        assert job.poll() is None, (tmp_path / "log").read_text()
+        search = "/api/2.0/mlflow/experiments/search?max_results=1"
+        assert ask(search) == 401
+        assert ask("/health", Host="evil.example") == 403
+        password = (folder / "admin-password").read_text().strip()
+        assert (folder / "admin-password").stat().st_mode & 0o077 == 0
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.2:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+        run = make_up_run("table4/split")
+        subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
+        assert mlflow_points(run) == journal_points(run)
+    finally:
+        os.killpg(job.pid, signal.SIGTERM)
+        job.wait(timeout=60)
+        time.sleep(1)
+        assert not list((folder / "postgres").glob("postmaster.pid"))
