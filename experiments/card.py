@@ -50,6 +50,7 @@ def card(run: RunDirectory, experiment: Experiment) -> Card:
         [
             *(_describe(variant, run.scale) for variant in experiment.variants),
             *(_cost(record) for record in _records(run)),
+            f"Again: `vswin run {experiment.name} --scale {run.scale} --seed {run.seed}`",
         ]
     )
     tags = {
@@ -58,8 +59,8 @@ def card(run: RunDirectory, experiment: Experiment) -> Card:
         "seed": str(run.seed),
         "variant": experiment.name,
         "mlflow.note.content": _cut(note),
-        "mlflow.source.type": "PROJECT",
-        "mlflow.source.name": f"vswin run {experiment.name} --scale {run.scale} --seed {run.seed}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "vswin",
         **_code(run),
     }
     for variant in experiment.variants:

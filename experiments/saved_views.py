@@ -50,13 +50,18 @@ def tag(table: Table, scale: Scale) -> tuple[str, str]:
 
 def address(root: str, *, experiment: str, table: Table | None) -> str:
     """The page of an MLflow experiment; of ``table``, its view: grouped by row, and with its columns."""
-    page = f"{root}/#/experiments/{experiment}/runs"
-    return page if table is None else f"{page}?viewStateShareKey={urllib.parse.quote(key(table))}"
+    return _page(root, experiment, **({"viewStateShareKey": key(table)} if table else {}))
 
 
 def filtered_address(root: str, *, experiment: str, table: Table) -> str:
     """As ``address``, with nothing but the filter: every run a line of its own."""
-    return f"{root}/#/experiments/{experiment}/runs?searchFilter={urllib.parse.quote(row_filter(table))}"
+    return _page(root, experiment, searchFilter=row_filter(table))
+
+
+def _page(root: str, experiment: str, **state: str) -> str:
+    # the UI otherwise shows what it has for language models around the page
+    state = {"workflowType": "machine_learning", **state}
+    return f"{root}/#/experiments/{experiment}/runs?{urllib.parse.urlencode(state, quote_via=urllib.parse.quote)}"
 
 
 def _state(table: Table, scale: Scale) -> dict[str, Any]:

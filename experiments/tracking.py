@@ -7,6 +7,7 @@ and artifacts are replaced; and a run is found by its tags before one is created
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
@@ -211,7 +212,7 @@ class Mirror:
             created = self._client.create_run(
                 self.experiment_id(run.scale),
                 run_name=card(run, experiment).name,
-                tags={**_identity(run), "mlflow.user": _user()},
+                tags={**_identity(run), "mlflow.user": getpass.getuser()},
                 start_time=_started(run),
             )
             self._on_call()
@@ -373,10 +374,6 @@ def _started(run: RunDirectory) -> int | None:
 def _ended(run: RunDirectory) -> int | None:
     """When the last line was written, in milliseconds since the epoch."""
     return round(run.journal.stat().st_mtime * 1000) if run.journal.exists() else None
-
-
-def _user() -> str:
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
 
 
 def _datasets(run: RunDirectory) -> Iterator[DatasetInput]:

@@ -179,7 +179,7 @@ def test_ui_serves_a_table_on_loopback_and_stops(vswin: Vswin, home: Path) -> No
         try:
             _, _, address = (server.stdout.readline().strip() for _ in range(3))
             root, page = address.split("/#/")
-            assert page == "experiments/1/runs?searchFilter=tags.%60table6%60%20LIKE%20%27%25%27"
+            assert page == "experiments/1/runs?workflowType=machine_learning&viewStateShareKey=table6"
             assert root.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(f"{root}/health") as answer:
                 assert answer.status == 200

@@ -1,0 +1,120 @@
+"""MLflow's own pages in a real browser: a table opened by the address that ``vswin ui`` prints, and compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import vswin_command
+from made_up_runs import make_up_run
+from playwright.sync_api import Page, expect, sync_playwright
+from tracking_servers import wait_for
+
+from experiments.recipe import Scale
+from experiments.registry import experiments, find_table
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SECONDS = 120
+CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(1000 * SECONDS)
+        expect.set_options(timeout=1000 * SECONDS)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def addresses(runs: Path, tmp_path: Path) -> Iterator[list[str]]:
+    """What ``vswin ui table4`` prints: the table's view, and its runs one by one."""
+    for experiment in experiments(Scale.TINY):
+        for seed in range(2):
+            make_up_run(experiment.name, seed=seed, steps=20)
+    subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
+    log = tmp_path / "ui.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(vswin_command("ui", "table4", "--scale", "tiny"), stdout=output, stderr=output)
+    try:
+        wait_for(lambda: len(found_in(log)) == 2 or server.poll() is not None, seconds=600)
+        yield found_in(log)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+def found_in(log: Path) -> list[str]:
+    return re.findall(r"^http://\S+$", log.read_text(), re.M)
+
+
+def run_names(page: Page) -> list[str]:
+    return sorted(page.locator("a[href*='/runs/']").filter(has_text="seed").all_inner_texts())
+
+
+ROWS = sorted(f"{variant.label}, seed {seed}" for variant in find_table("table4").variants for seed in range(2))
+
+
+def test_table_4_is_opened_filtered_and_compared(page: Page, addresses: list[str]) -> None:
+    view, filtered = addresses
+    # the saved view: exactly the table's rows, grouped over seeds
+    page.goto(view)
+    for variant in find_table("table4").variants:
+        expect(page.get_by_text(f"Group: {variant.label}")).to_be_visible()
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    assert run_names(page) == ROWS
+    expect(page.get_by_text("table4.differs")).to_be_visible()
+
+    # the bare filter shows the same, one by one
+    page.goto("about:blank")
+    page.goto(filtered)
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    assert run_names(page) == ROWS
+
+    # two of them compared: what differs between them is what the table isolates
+    boxes = page.locator(".ag-selection-checkbox input[type=checkbox]")
+    boxes.nth(0).check()
+    boxes.nth(2).check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_text(re.compile("Comparing 2 Runs"))).to_be_visible()
+    expect(page.get_by_text("model.attention").first).to_be_visible()
+    expect(page.get_by_text("train/loss").first).to_be_visible()
+
+
+def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, addresses: list[str]) -> None:
+    names = [experiment.name for experiment in experiments(Scale.TINY)]
+    for number in range(1000):
+        make_up_run(names[number % len(names)], seed=2 + number // len(names), steps=2, done=False)
+    subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True, env={**os.environ})
+    of_table = sum(
+        "table4" in {variant.table for variant in experiment.variants} for experiment in experiments(Scale.TINY)
+    )
+    more = sum(1 for number in range(1000) if number % len(names) < of_table)
+    page.goto(addresses[0])
+    for variant in find_table("table4").variants:
+        expect(page.get_by_text(f"Group: {variant.label}").first).to_be_visible()
+    page.goto("about:blank")
+    page.goto(addresses[1])
+    expect(page.get_by_text(re.compile("matching runs"))).to_be_visible()
+    shown = run_names(page)
+    assert shown
+    assert all(name.partition(",")[0] in {variant.label for variant in find_table("table4").variants} for name in shown)
+    assert more > 100
