@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import folders, journal
 from .recipe import Scale
 from .record import Curve, Details, Record, RecordError, dump, load, pack
+from .registry import find_variant
 from .runs import RunDirectory, published_folder, write_bytes, write_text
 
 _TOP = 5
@@ -52,6 +53,28 @@ def collect_published(scale: Scale) -> Iterator[Path]:
         raise ValueError("tests at scale 'tiny' leave no records: they exist for tests and mean nothing")
     for result in sorted(published_folder(scale).glob("*.json")):
         yield _collect(result, scale=scale, journal_of=None)
+
+
+# The model that the notebooks look into: small enough to lie in git.
+SHOWN = "table4/joint"
+_MOST_BYTES = 2**20
+
+
+def shown_weights(scale: Scale) -> Path:
+    """``$VSWIN_RESULTS/<scale>/weights/table4-joint.safetensors``: the weights of seed 0 of ``SHOWN``."""
+    return folders.results() / scale / "weights" / f"{SHOWN.replace('/', '-')}.safetensors"
+
+
+def collect_weights(scale: Scale) -> Iterator[Path]:
+    """Keep the weights of seed 0 of ``SHOWN`` if they are there and below 1 MiB; yields their file."""
+    run = RunDirectory(scale, find_variant(SHOWN).at(scale).signature, 0)
+    if not run.results() or not run.weights.exists() or run.weights.stat().st_size > _MOST_BYTES:
+        return
+    target = shown_weights(scale)
+    content = run.weights.read_bytes()
+    if not target.exists() or target.read_bytes() != content:
+        write_bytes(target, content)
+    yield target
 
 
 def _collect(result: Path, *, scale: Scale, journal_of: RunDirectory | None) -> Path:

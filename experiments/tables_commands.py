@@ -64,8 +64,11 @@ def tables_command(
 
 def collect_records(scale: Scale) -> list[Path]:
     """Every finished run of ``scale`` as a record; tiny ones are refused."""
-    from .collect import collect, collect_published
+    from .collect import collect, collect_published, collect_weights
 
     if scale is Scale.TINY:
         display.fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
-    return [*collect(existing(all_experiments(scale))), *collect_published(scale)]
+    records = [*collect(existing(all_experiments(scale))), *collect_published(scale)]
+    for _ in collect_weights(scale):
+        pass
+    return records

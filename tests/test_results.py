@@ -37,7 +37,10 @@ PROVENANCE = Provenance(
     processes=1,
     nodes=1,
     threads=1,
-    dataset={"train": {"fingerprint": "1" * 64}, "val": {"fingerprint": "2" * 64, "source": "val.txt"}},
+    dataset={
+        "train": {"fingerprint": "1" * 64},
+        "val": {"fingerprint": "2" * 64, "source": "val.txt", "classes": list("abcdef")},
+    },
     attempts=1,
     steps=3,
     wall_seconds=1.0,
@@ -411,3 +414,48 @@ def test_frames_for_plots() -> None:
     assert loss["value"].tolist()[:3] == pytest.approx([1, 3 / 4, 5 / 12])
     assert len(loss) == 12
     assert plots.curves(chosen, Results.load(Scale.PAPER), metric="train/loss", smooth=2).empty
+
+
+def test_confusions_count_every_video_once() -> None:
+    for seed in range(2):
+        list(collect.collect([finished_run(find_variant("table4/joint"), seed=seed, top1=90.0)]))
+    variant, results = find_variant("table4/joint"), Results.load(Scale.MINI)
+    found = plots.confusion(variant, results)
+    assert found is not None
+    shares, seeds = found
+    assert seeds == 2
+    # four videos of the first four classes, none of the other two
+    assert shares.sum(axis=1).tolist() == pytest.approx([100] * 4 + [0] * 2)
+    details = [
+        record.load_details(collect.records_folder(Scale.MINI) / f"{item.name}.json") for item in results.records
+    ]
+    right = 100 * np.mean([item.classes[0, 0] == 0 for item in details])
+    assert shares.iloc[0, 0] == pytest.approx(right)
+    assert plots.confusion(find_variant("table4/split"), results) is None
+
+
+def test_costs_have_every_training_once() -> None:
+    results = results_of(table4_records())
+    frame = plots.costs([find_table("table4"), find_table("table6")], results)
+    assert frame["row"].tolist() == ["table4: joint", "table4: split"]
+    assert frame["gflops"].tolist() == [0.001, 0.001]
+
+
+def test_effects_stand_beside_the_papers() -> None:
+    frame = plots.effects([find_table("table4")], results_of(table4_records()))
+    assert frame[["row", "difference", "verdict"]].to_numpy().tolist() == [["split", -40.0, "underpowered"]]
+    assert frame["paper"].tolist() == pytest.approx([-2.4])
+    assert frame["half"].isna().all()
+
+
+def test_small_weights_of_the_shown_model_are_kept() -> None:
+    run = finished_run(find_variant(collect.SHOWN), seed=0, top1=90.0)
+    assert list(collect.collect_weights(Scale.MINI)) == []
+    run.weights.write_bytes(b"weights")
+    [kept] = collect.collect_weights(Scale.MINI)
+    assert kept == collect.shown_weights(Scale.MINI)
+    stamp = kept.stat().st_mtime_ns
+    assert [path.stat().st_mtime_ns for path in collect.collect_weights(Scale.MINI)] == [stamp]
+    run.weights.write_bytes(bytes(2**20 + 1))
+    assert list(collect.collect_weights(Scale.MINI)) == []
+    assert kept.read_bytes() == b"weights"
