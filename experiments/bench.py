@@ -1,4 +1,4 @@
-"""What the suite costs a training at scale ``mini``: journal, checkpoints and validation beside the steps themselves.
+"""What the suite costs: a training at scale ``mini`` its journal and checkpoints, a user the wait for an answer.
 
 ``make bench`` prints it; ``python -m experiments.bench --json FILE`` also writes it. Needs about a minute on one core.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +22,7 @@ from . import provenance
 from .clock import Clock
 from .journal import Journal
 from .recipe import Scale
-from .registry import find_variant
+from .registry import find_variant, tables
 from .runtime import default_runtime
 
 _EPOCHS = 2
@@ -115,6 +118,44 @@ def measure() -> list[Part]:
     ]
 
 
+# What is typed most, with what it should stay below.
+_ANSWERS = {
+    "vswin list": (("list",), 0.5),
+    "planning the entire paper at 5 seeds": (("launch", *tables(), "--scale=paper", "--seeds=5", "--dry-run"), 2.0),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How long a command takes from start to end: median seconds, and the ``goal`` it should stay below."""
+
+    name: str
+    seconds: float
+    goal: float
+
+
+def measure_answers(*, repeats: int = 5) -> list[Answer]:
+    """Commands in processes of their own, as a user has them, on a runs folder that is empty."""
+    answers = []
+    with tempfile.TemporaryDirectory(prefix="vswin-bench-") as folder:
+        environment = {**os.environ, "VSWIN_RUNS": folder}
+        for name, (arguments, goal) in _ANSWERS.items():
+            command = [sys.executable, "-m", "experiments", *arguments]
+
+            def run(command: list[str] = command) -> None:
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+            run()
+            answers.append(Answer(name, _median_ms(run, repeats=repeats) / 1000, goal))
+    return answers
+
+
+def answers_to_markdown(answers: list[Answer]) -> str:
+    """A table of ``answers``."""
+    lines = ["| | seconds | goal |", "|:--|--:|--:|"]
+    return "\n".join([*lines, *(f"| {item.name} | {item.seconds:.2f} | below {item.goal:g} |" for item in answers)])
+
+
 def to_markdown(parts: list[Part]) -> str:
     """A table of ``parts`` and the share of a step that is added."""
     step, *added = parts
@@ -146,10 +187,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     arguments = parser.parse_args()
+    answers = measure_answers()
+    print(f"Commands, {provenance.processor()}\n\n{answers_to_markdown(answers)}\n")
     parts = measure()
     print(f"Scale mini, {provenance.processor()}, one thread\n\n{to_markdown(parts)}")
     if arguments.json:
-        content = {"machine": provenance.processor(), "parts": [asdict(part) for part in parts]}
+        content = {
+            "machine": provenance.processor(),
+            "answers": [asdict(item) for item in answers],
+            "parts": [asdict(part) for part in parts],
+        }
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 

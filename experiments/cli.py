@@ -273,14 +273,6 @@ def launch(
 
 
 @app.command()
-def status(
-    table: SomeTables = None, scale: ScaleOption = Scale.MINI, seeds: SeedsOption = 3, as_json: JsonOption = False
-) -> None:
-    """What has run, what is running, and what a launch would do next."""
-    _show_plan(_plan(_chosen(scale, table), seeds), title=f"scale {scale}, {seeds} seeds", as_json=as_json)
-
-
-@app.command()
 def evaluate(
     variant: VariantArgument,
     checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="Weights of any format that vswin reads.")],

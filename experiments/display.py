@@ -21,12 +21,12 @@ from .cost import view_cost
 from .doctor import Finding
 from .plan import Action, Step
 from .recipe import Scale, difference, flatten
-from .record import Record
 from .registry import Reported, Variant, find_experiment, find_table, tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .record import Record
     from .tables import Page
 
 _COLOURS = {
@@ -94,6 +94,7 @@ def variant_json(variant: Variant, scale: Scale) -> dict[str, Any]:
         "baseline": baseline.id if baseline else None,
         "difference": {path: {"baseline": old, "here": new} for path, (old, new) in sorted(changes.items())},
         "cost": asdict(view_cost(recipe)),
+        "commands": commands(variant, scale),
         "recipe": flatten(recipe),
     }
 
@@ -124,10 +125,22 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     for path, value in content["recipe"].items():
         console.print(f"  {path:<28}{_plain(value)}")
     console.print("\n[bold]commands[/]")
-    console.print(f"  vswin run {variant.id} --scale {scale} --seed 0")
-    console.print(f"  vswin launch {table.id} --scale {scale} --seeds 3")
+    for command in commands(variant, scale):
+        console.print(f"  {command}", soft_wrap=True)
     for note in table.notes:
         console.print(f"\n[dim]{note}[/]")
+
+
+def commands(variant: Variant, scale: Scale) -> list[str]:
+    """What to type to look at a variant before it runs, to run it, and to test published weights as it is tested."""
+    return [
+        f"vswin check {variant.table} --scale {scale}",
+        f"vswin forecast {variant.table} --scale {scale} --seeds 3",
+        f"vswin run {variant.id} --scale {scale} --seed 0",
+        f"vswin launch {variant.table} --scale {scale} --seeds 3",
+        f"vswin status {variant.table} --scale {scale}",
+        *([f"vswin evaluate {variant.id} --checkpoint FILE"] if scale is Scale.PAPER else []),
+    ]
 
 
 def step_json(step: Step) -> dict[str, Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .cancel import Ending, Means
 from .check import Aspect, Finding, Outcome
 from .forecast import Basis, Estimate, Place, Rate, Sum
+from .plan import Action, Step
 from .recipe import Scale
+from .status import Standing, in_words
 
 _MARKS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.FAILED: "red"}
 _PER_VARIANT = {
@@ -21,6 +25,154 @@ _PER_VARIANT = {
     Aspect.WEIGHTS: "weights",
     Aspect.STEP: "step",
 }
+
+
+# A letter's room for each run, and its colour.
+_SIGNS = {
+    Action.DONE: ("✓", "green"),
+    Action.RUNNING: ("▶", "cyan"),
+    Action.PENDING: ("…", "cyan"),
+    Action.SUBMIT: ("·", "default"),
+    Action.RESUME: ("↻", "yellow"),
+    Action.RETRY: ("↻", "red"),
+    Action.BLOCKED: ("‖", "yellow"),
+    Action.FAILED: ("✗", "red"),
+}
+_BAR = 10
+# So many reasons of one kind are told one by one.
+_TOLD = 3
+
+
+# ------------------------------------------------------------------------------------------------ status
+
+
+def status_view(found: Sequence[Standing], *, title: str, every_run: bool) -> RenderableType:
+    """How runs stand: a line per variant over its seeds, or per run; what happens next and why; a count."""
+    grid = _every_run(found) if every_run else _by_variant(found)
+    counts = Counter(item.step.action for item in found)
+    legend = Text(", ").join(
+        Text.assemble(_sign(action), f" {counts[action]} {action.value}") for action in Action if counts[action]
+    )
+    parts: list[RenderableType] = [Text(title, style="italic"), grid, *_reasons(found), legend]
+    return Group(*parts)
+
+
+def _by_variant(found: Sequence[Standing]) -> Grid:
+    by_variant: dict[str, list[Standing]] = {}
+    for item in found:
+        by_variant.setdefault(item.step.experiment.name, []).append(item)
+    grid = _grid()
+    grid.add_column("variant", no_wrap=True, overflow="ellipsis", ratio=None)
+    for heading in ("seeds", "training", "newest", "left"):
+        grid.add_column(heading, no_wrap=True, justify="right" if heading == "left" else "left")
+    for name, runs in by_variant.items():
+        share = sum(item.share for item in runs) / len(runs)
+        left = [item.seconds_left for item in runs if item.seconds_left is not None]
+        grid.add_row(
+            name,
+            Text.assemble(*(_sign(item.step.action) for item in runs)),
+            _bar(share),
+            _newest(runs),
+            in_words(max(left)) if left else "",
+        )
+    return grid
+
+
+def _newest(runs: Sequence[Standing]) -> str:
+    """The mean result of what is done; else the newest of what is not."""
+    results = [value for item in runs for value in list(item.top1.values())[:1]]
+    if results:
+        several = f" ({len(results)} seeds)" if len(results) > 1 else ""
+        return f"top-1 {sum(results) / len(results):.1f}{several}"
+    newest = max(runs, key=lambda item: item.updated or 0.0)
+    return newest.doing
+
+
+def _every_run(found: Sequence[Standing]) -> Grid:
+    grid = _grid()
+    grid.add_column("variant", no_wrap=True)
+    for heading in ("seed", "step", "newest", "left", "next"):
+        grid.add_column(heading, no_wrap=True, justify="left" if heading in ("newest", "next") else "right")
+    for item in found:
+        sign, style = _SIGNS[item.step.action]
+        steps = f"{item.taken} of {item.steps}" if item.steps else ""
+        grid.add_row(
+            item.step.experiment.name,
+            str(item.step.seed),
+            steps,
+            item.doing,
+            in_words(item.seconds_left) if item.seconds_left is not None else "",
+            Text(f"{sign} {item.step.action.value}", style=style),
+        )
+    return grid
+
+
+def _reasons(found: Sequence[Standing]) -> list[Text]:
+    """Why runs are not done, the same words once."""
+    told: dict[tuple[Action, str], list[Standing]] = {}
+    for item in found:
+        if item.step.action not in (Action.DONE, Action.SUBMIT):
+            told.setdefault((item.step.action, item.why), []).append(item)
+    shown: Counter[Action] = Counter()
+    lines = []
+    for (action, why), items in told.items():
+        shown[action] += 1
+        if shown[action] > _TOLD:
+            continue
+        names = items[0].name if len(items) == 1 else f"{len(items)} runs"
+        lines.append(Text.assemble(_sign(action), f" {names}: ", why))
+    for action, count in shown.items():
+        if count > _TOLD:
+            rest = sum(len(items) for (other, _), items in list(told.items()) if other is action)
+            lines.append(Text.assemble(_sign(action), f" {action.value}: {rest} runs in all; --runs has each of them"))
+    return lines
+
+
+def _sign(action: Action) -> tuple[str, str]:
+    return _SIGNS[action]
+
+
+def _bar(share: float) -> Text:
+    whole = round(share * _BAR)
+    return Text.assemble(("━" * whole, "green"), ("╌" * (_BAR - whole), "bright_black"), f" {share:4.0%}")
+
+
+# ------------------------------------------------------------------------------------------------ cancel
+
+
+def ending_json(ending: Ending, failed: Sequence[Ending]) -> dict[str, Any]:
+    """What was done to end a run, as plain data."""
+    problem = next((item.why for item in failed if item.step == ending.step), None)
+    return {
+        "variant": ending.step.experiment.name,
+        "seed": ending.step.seed,
+        "means": ending.means,
+        "target": ending.target,
+        "error": problem,
+    }
+
+
+def show_endings(
+    console: Console, planned: Sequence[Ending], failed: Sequence[Ending], shared: Sequence[Step], *, dry_run: bool
+) -> None:
+    """What was done, or would be, run by run."""
+    if not planned:
+        console.print("nothing to end: none of these runs works or waits")
+        return
+    problems = {(item.step.run.signature, item.step.seed): item.why for item in failed}
+    for ending in planned:
+        name = f"{ending.step.experiment.name} seed {ending.step.seed}"
+        problem = problems.get((ending.step.run.signature, ending.step.seed))
+        if problem is not None or ending.means is Means.NONE:
+            console.print(f"[red]not ended[/]  {name}: {problem or ending.why}", soft_wrap=True)
+            continue
+        how = {
+            Means.SIGNAL: f"process {ending.target} {'would be' if dry_run else 'was'} told to save and end",
+            Means.SCANCEL: f"job {ending.target} {'would be' if dry_run else 'was'} cancelled",
+        }[ending.means]
+        console.print(f"{name}: {how}", soft_wrap=True)
+    for step in shared:
+        console.print(f"[yellow]{step.experiment.name} seed {step.seed}[/]: shares one of these jobs, and ends with it")
 
 
 # ------------------------------------------------------------------------------------------------- check
@@ -120,7 +272,7 @@ def show_forecast(
                 row.name,
                 f"{item.work.steps:,}",
                 _hours(item.device_hours),
-                _time(item.wall_hours),
+                in_words(3600 * item.wall_hours),
                 _bytes(item.work.disk),
                 f"{item.actual.done}" if item.actual else "",
                 _took(item),
@@ -162,7 +314,7 @@ def _sum_cells(name: str, item: Sum) -> list[str]:
         name,
         f"{item.steps:,}",
         _hours(item.device_hours),
-        _time(item.wall_hours),
+        in_words(3600 * item.wall_hours),
         _bytes(item.disk),
         str(item.done) if item.done else "",
         _hours(item.actual_device_hours) if item.done else "",
@@ -177,18 +329,6 @@ def _took(item: Estimate) -> str:
 
 def _hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}" if hours else "0"
-
-
-def _time(hours: float) -> str:
-    """A length of time in two units at most."""
-    seconds = round(3600 * hours)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600}:{seconds % 3600 // 60:02} h"
-    return f"{seconds / 86400:.1f} days"
 
 
 def _bytes(count: float) -> str:
