@@ -199,7 +199,7 @@ def launch(
     from .follow import Follower
     from .launch import launch_local, places
     from .progress import LaunchProgress
-    from .slurm_launch import adopt
+    from .slurm_launch import adopt, is_on_cluster
 
     lock = folders.runs() / scale / ".launch.lock"
     with locked(lock, on_wait=lambda: console.print("waiting for another launch of this scale to end")):
@@ -241,6 +241,11 @@ def launch(
             if left:
                 raise typer.Exit(1)
             return
+        if on_cluster := [step for step in todo if is_on_cluster(step)]:
+            console.print(f"{len(on_cluster)} runs are left to the cluster that they were submitted to")
+            todo = [step for step in todo if step not in on_cluster]
+            if not todo:
+                raise typer.Exit(1)
         _check_ready(todo)
         set_aside(todo, mode)
         jobs = jobs or places(scale)

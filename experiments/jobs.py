@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from . import slurm
-from .runs import RunDirectory, State, Submission
+from .runs import Attempt, RunDirectory, State, Submission
 from .slurm import Failure, Job, Phase
 
 # A run that machines failed so many times in a row, without a step forward, is left to its user.
@@ -46,13 +46,21 @@ class Jobs:
         attempt = run.last_attempt()
         if run.error.exists():
             return Failure.OWN_ERROR
-        if attempt and attempt.lost_a_rank:
-            return Failure.KILLED
         if job and (attempt is None or attempt.job == job.id or attempt.before(self._submissions[run])):
-            return job.failure
+            return self._of_job(run, job, attempt if attempt and attempt.job == job.id else None)
         if attempt is None or attempt.stopped or run.running:
             return None
         return Failure.KILLED
+
+    def _of_job(self, run: RunDirectory, job: Job, attempt: Attempt | None) -> Failure | None:
+        if job.failure is not Failure.OWN_ERROR:
+            return job.failure
+        # Slurm sees a job that ended with an error; the run has left none of its own
+        if attempt:
+            lost = Failure.KILLED if attempt.lost_a_rank else Failure.OWN_ERROR
+            return None if attempt.stopped else lost
+        together = (other for other, found in self._submissions.items() if found.job == job.id and other != run)
+        return None if any(other.error.exists() for other in together) else Failure.OWN_ERROR
 
     def fruitless(self, run: RunDirectory) -> int:
         """How many attempts in a row machines have ended without a step forward, the last one included."""

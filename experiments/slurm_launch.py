@@ -110,15 +110,21 @@ def arrays(steps: Iterable[Step], *, runs_per_job: int, longest: int | None, par
     ]
 
 
+def is_on_cluster(step: Step) -> bool:
+    """Whether a job of Slurm waits for its turn with this run, or works on it."""
+    return step.action in (Action.PENDING, Action.RUNNING) and _job_of(step.run) is not None
+
+
 def submittable(steps: Iterable[Step]) -> list[Step]:
-    """The steps that a launch can submit: those that need work, and those that wait only for such or for jobs."""
+    """The steps that a launch can submit: those that need work, and those that wait only for such or for live jobs."""
+    steps = list(steps)
+    coming = {step.run for step in steps if is_on_cluster(step)}
     chosen: list[Step] = []
     for step in steps:
-        waits = step.action is Action.BLOCKED and all(
-            run in {other.run for other in chosen} or _job_of(run) for run in step.waits_for
-        )
+        waits = step.action is Action.BLOCKED and coming.issuperset(step.waits_for)
         if step.action.needs_work or waits:
             chosen.append(step)
+            coming.add(step.run)
     return chosen
 
 

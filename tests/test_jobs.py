@@ -158,6 +158,26 @@ def test_why_a_run_is_not_done(run: RunDirectory) -> None:
     assert job_is(run, Phase.ENDED, Failure.TIME_LIMIT).failure(run) is Failure.OWN_ERROR
 
 
+def test_a_job_that_ends_with_an_error_need_not_be_the_runs_fault(run: RunDirectory) -> None:
+    submit(run, "7_1")
+    failed = job_is(run, Phase.ENDED, Failure.OWN_ERROR)
+    attempt(run, job="7_1", stopped=True)
+    # saved, but the cluster does not requeue
+    assert failed.failure(run) is None
+    attempt(run, job="7_1", stopped=False, lost_a_rank=True)
+    assert failed.failure(run) is Failure.KILLED
+    attempt(run, job="7_1", lost_a_rank=False)
+    assert failed.failure(run) is Failure.OWN_ERROR
+    # another run of the same job failed, and this one was never begun
+    run.attempt.unlink()
+    other = replace(run, seed=1)
+    submit(other, "7_1")
+    write_text(other.error, "ValueError: no")
+    failed._submissions = {run: failed._submissions[run], other: failed._submissions[run]}
+    assert failed.failure(run) is None
+    assert failed.failure(other) is Failure.OWN_ERROR
+
+
 def test_attempts_that_get_no_further_are_counted(run: RunDirectory) -> None:
     def fruitless() -> int:
         return Jobs([run]).fruitless(run)
