@@ -94,7 +94,7 @@ class Mirror:
     @cached_property
     def _client(self) -> MlflowClient:
         if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            _create(Path(self.uri.removeprefix("sqlite:///")))
         return MlflowClient(self.uri)
 
     def experiment_id(self, scale: Scale) -> str:
@@ -349,6 +349,23 @@ class Mirror:
             self._client.update_run(told.run_id, status=status)
         self._on_call()
         self._status[told.run_id] = status
+
+
+def _create(database: Path) -> None:
+    """Make MLflow's tables in ``database``, where it is not there yet; others see it whole or not at all.
+
+    MLflow changes a new database in many steps. Two processes at it at once trip over each other, and a kill in
+    between would leave one that it refuses for good.
+    """
+    if database.exists():
+        return
+    with locked(database.with_name(f".{database.name}.lock")):
+        if database.exists():
+            return
+        partial = database.with_name(f".{database.name}.{os.getpid()}.partial")
+        partial.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+        partial.rename(database)
 
 
 def _experiment_tags(scale: Scale) -> Iterator[tuple[str, str]]:

@@ -37,7 +37,12 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     # ended by either signal the server goes along; a shell starts what runs in the background with Ctrl-C ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # job execution serves language models only, with processes of its own
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     console.print("starting the MLflow UI")
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as server:
         try:

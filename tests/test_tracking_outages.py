@@ -180,10 +180,9 @@ def test_eight_at_once_on_the_sqlite_default(home: Path) -> None:
         )
         for seed in range(8)
     ]
-    for seed, writer in enumerate(writers):
-        missing, _ = writer.communicate()
-        assert writer.returncode == 0
-        assert missing.strip() == "", f"writer {seed}"
+    said = [writer.communicate()[0].strip() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 8
+    assert said == [""] * 8
     for seed in range(8):
         run = RunDirectory(Scale.TINY, experiment_of("table4/split").recipe.signature, seed)
         assert sum(1 for _ in journal.read(run.journal)) > 100

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,29 +10,20 @@ from pathlib import Path
 import pytest
 from command_line import vswin_command
 from made_up_runs import make_up_run
-from playwright.sync_api import Page, expect, sync_playwright
-from tracking_servers import wait_for
+from mlflow_pages import SECONDS, a_page, addresses
+from playwright.sync_api import Page, expect
 
 from experiments.recipe import Scale
 from experiments.registry import experiments, find_table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-SECONDS = 120
-CHROMIUM = "/usr/bin/chromium"
-
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
-        page.set_default_timeout(1000 * SECONDS)
-        expect.set_options(timeout=1000 * SECONDS)
+    expect.set_options(timeout=1000 * SECONDS)
+    with a_page() as page:
         yield page
-        browser.close()
 
 
 @pytest.fixture
@@ -45,25 +34,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def addresses(runs: Path, tmp_path: Path) -> Iterator[list[str]]:
+def opened(runs: Path) -> Iterator[list[str]]:
     """What ``vswin ui table4`` prints: the table's view, and its runs one by one."""
     for experiment in experiments(Scale.TINY):
         for seed in range(2):
             make_up_run(experiment.name, seed=seed, steps=20)
     subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
-    log = tmp_path / "ui.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(vswin_command("ui", "table4", "--scale", "tiny"), stdout=output, stderr=output)
-    try:
-        wait_for(lambda: len(found_in(log)) == 2 or server.poll() is not None, seconds=600)
-        yield found_in(log)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait()
-
-
-def found_in(log: Path) -> list[str]:
-    return re.findall(r"^http://\S+$", log.read_text(), re.M)
+    with addresses("table4", "--scale", "tiny") as found:
+        yield found
 
 
 def run_names(page: Page) -> list[str]:
@@ -73,8 +51,8 @@ def run_names(page: Page) -> list[str]:
 ROWS = sorted(f"{variant.label}, seed {seed}" for variant in find_table("table4").variants for seed in range(2))
 
 
-def test_table_4_is_opened_filtered_and_compared(page: Page, addresses: list[str]) -> None:
-    view, filtered = addresses
+def test_table_4_is_opened_filtered_and_compared(page: Page, opened: list[str]) -> None:
+    view, filtered = opened
     # the saved view: exactly the table's rows, grouped over seeds
     page.goto(view)
     for variant in find_table("table4").variants:
@@ -99,20 +77,20 @@ def test_table_4_is_opened_filtered_and_compared(page: Page, addresses: list[str
     expect(page.get_by_text("train/loss").first).to_be_visible()
 
 
-def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, addresses: list[str]) -> None:
+def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, opened: list[str]) -> None:
     names = [experiment.name for experiment in experiments(Scale.TINY)]
     for number in range(1000):
         make_up_run(names[number % len(names)], seed=2 + number // len(names), steps=2, done=False)
-    subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True, env={**os.environ})
+    subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
     of_table = sum(
         "table4" in {variant.table for variant in experiment.variants} for experiment in experiments(Scale.TINY)
     )
     more = sum(1 for number in range(1000) if number % len(names) < of_table)
-    page.goto(addresses[0])
+    page.goto(opened[0])
     for variant in find_table("table4").variants:
         expect(page.get_by_text(f"Group: {variant.label}").first).to_be_visible()
     page.goto("about:blank")
-    page.goto(addresses[1])
+    page.goto(opened[1])
     expect(page.get_by_text(re.compile("matching runs"))).to_be_visible()
     shown = run_names(page)
     assert shown
