@@ -46,7 +46,7 @@ class Jobs:
         attempt = run.last_attempt()
         if run.error.exists():
             return Failure.OWN_ERROR
-        if job and (attempt is None or attempt.job == job.id or attempt.before(self._submissions[run])):
+        if job and (self._submissions[run].unstarted_by(attempt) or (attempt and attempt.job == job.id)):
             return self._of_job(run, job, attempt if attempt and attempt.job == job.id else None)
         if attempt is None or attempt.stopped or run.running:
             return None
@@ -64,7 +64,9 @@ class Jobs:
 
     def fruitless(self, run: RunDirectory) -> int:
         """How many attempts in a row machines have ended without a step forward, the last one included."""
-        attempt = run.last_attempt()
+        attempt, submission = run.last_attempt(), self._submissions.get(run)
+        if submission and submission.job and submission.unstarted_by(attempt):
+            return submission.unstarted + 1
         return attempt.fruitless_by(run.last_step()) if attempt else 0
 
 

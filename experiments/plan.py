@@ -68,7 +68,8 @@ def decide(state: State, mode: Mode, failure: Failure | None = None, fruitless: 
     if state is State.FAILED:
         return (action, why) if tried_again else (Action.FAILED, f"{why}; {_AGAIN}")
     if failure is Failure.OWN_ERROR:
-        return (Action.RETRY, "its job failed") if tried_again else (Action.FAILED, f"its job failed; {_AGAIN}")
+        why = "its job failed before the run began (see vswin logs)"
+        return (Action.RETRY, why) if tried_again else (Action.FAILED, f"{why}; {_AGAIN}")
     if failure is None or state is State.UNTESTED:
         return action, why
     if failure.is_of_the_machine and fruitless >= FRUITLESS_LIMIT and not tried_again:

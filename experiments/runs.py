@@ -85,6 +85,7 @@ class Submission:
     """What a run was last submitted as: a process of this machine, or a job of Slurm (``1234`` or ``1234_5``).
 
     ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
+    ``unstarted``: how many submissions right before it ended without an attempt.
     """
 
     profile: str
@@ -92,6 +93,11 @@ class Submission:
     log: str
     process: Process | None = None
     job: str | None = None
+    unstarted: int = 0
+
+    def unstarted_by(self, attempt: Attempt | None) -> bool:
+        """Whether the run has not begun since, where ``attempt`` is its last one."""
+        return attempt is None or attempt.before(self)
 
     @classmethod
     def of(cls, run: RunDirectory) -> Submission | None:

@@ -7,6 +7,7 @@ dies before it has noted the job's number leaves that behind, and the next one a
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 from . import folders, slurm
 from .executors import (
     Runs,
+    SubmissionError,
     complete_submission,
     element,
     log_file,
@@ -78,9 +80,12 @@ class _Launch:
         """Keep ``job`` with every run it is to do, and then that this is done."""
         for index, runs in enumerate(self.jobs):
             name = element(job, index, len(self.jobs))
-            submission = Submission(profile=self.profile, at=self.at, log=str(log_file(self.folder, name)), job=name)
+            log = str(log_file(self.folder, name))
             for scale, _, signature, seed in runs:
-                submission.note(RunDirectory(Scale(scale), signature, seed))
+                run = RunDirectory(Scale(scale), signature, seed)
+                before = Submission.of(run)
+                unstarted = before.unstarted + 1 if before and before.unstarted_by(run.last_attempt()) else 0
+                Submission(profile=self.profile, at=self.at, log=log, job=name, unstarted=unstarted).note(run)
         replace(self, job=job).write()
 
 
@@ -183,7 +188,11 @@ def launch_on_slurm(steps: list[Step], *, name: str, profile: Profile, runtime: 
             jobs=[[_run(step) for step in job] for job in array.jobs],
         )
         launch.write()
-        job = submit_to_slurm(folder, parameters, launch.jobs, asdict(runtime), code)
+        try:
+            job = submit_to_slurm(folder, parameters, launch.jobs, asdict(runtime), code)
+        except SubmissionError:
+            shutil.rmtree(folder)
+            raise
         launch.note(job)
         submitted.append(job)
     return submitted
@@ -202,7 +211,7 @@ def adopt(scale: Scale) -> list[str]:
         job = slurm.named(launch.name, since=launch.at)
         if job is None:
             # sbatch was never called, or took nothing
-            file.unlink()
+            shutil.rmtree(launch.folder)
             continue
         complete_submission(launch.folder, job, launch.minutes, launch.jobs, dict(launch.runtime), Path(launch.code))
         launch.note(job)

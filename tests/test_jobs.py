@@ -198,6 +198,18 @@ def test_attempts_that_get_no_further_are_counted(run: RunDirectory) -> None:
     assert fruitless() == 1
 
 
+def test_jobs_that_end_before_the_run_begins_are_counted(run: RunDirectory) -> None:
+    attempt(run, began=1.0)
+    submit(run, "7")
+    assert Jobs([run]).fruitless(run) == 1
+    first = Submission.of(run)
+    assert first is not None
+    replace(first, job="8", unstarted=1).note(run)
+    assert Jobs([run]).fruitless(run) == 2
+    attempt(run, job="8", number=2)
+    assert Jobs([run]).fruitless(run) == 1
+
+
 def test_an_attempt_of_an_earlier_start_of_the_same_job_is_over(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

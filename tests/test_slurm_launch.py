@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Vswin, vswin_command
+from mlflow_points import journal_points, mlflow_points
 from slurm_cluster import SlurmCluster, eventually
 
 from experiments import journal
@@ -210,6 +211,9 @@ def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin:
         last = run.last_attempt()
         assert last is not None
         assert (last.job, last.restart) == (job_of(run), attempts - 1)
+    vswin("sync", "--scale", "tiny")
+    for run in (signalled, requeued, limited):
+        assert mlflow_points(run) == journal_points(run)
 
 
 def test_what_a_machine_ends_is_done_after_one_relaunch(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
@@ -301,8 +305,20 @@ def test_launcher_killed_between_sbatch_and_bookkeeping(
         assert_as_undisturbed(run, undisturbed)
 
 
-def test_two_nodes_train_one_run(cluster: SlurmCluster, vswin: Vswin) -> None:
-    vswin("launch", "table6", "--seeds", "1", *ON_TEST, "pair")
+def test_two_nodes_train_one_run_with_uncommitted_code(
+    cluster: SlurmCluster, vswin: Vswin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", Path(__file__).parents[1], clone], check=True)
+    monkeypatch.setenv("PYTHONPATH", str(clone))
+    with (clone / "experiments" / "__init__.py").open("a") as file:
+        file.write("# not committed\n")
+    on_pair = ("launch", "table6", "--seeds", "1", "--scale", "tiny", "--on", "pair")
+    assert "uncommitted code: experiments/__init__.py; commit it" in vswin(*on_pair, code=1).stderr
+    vswin(*on_pair, "--allow-dirty")
+    # the jobs have a clone of their own
+    shutil.rmtree(clone)
+    monkeypatch.delenv("PYTHONPATH")
     first, *_ = runs_of("table6")
     attempt = frozen(first)
     cluster.call("scancel", "--signal=USR2", job_of(first))
@@ -311,7 +327,8 @@ def test_two_nodes_train_one_run(cluster: SlurmCluster, vswin: Vswin) -> None:
     for run in runs_of("table6"):
         outcome(run.path)
         provenance = record_of(run).provenance
-        assert (provenance.nodes, provenance.processes) == (2, 2)
+        assert (provenance.nodes, provenance.processes, provenance.dirty) == (2, 2, True)
+        assert "+# not committed" in run.code_diff.read_text()
         assert provenance.attempts == (2 if run == first else 1)
 
 
