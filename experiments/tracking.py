@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import folders, journal, saved_views
 from .card import Card, card, differs_tag
@@ -24,6 +25,9 @@ from .recipe import Scale
 from .registry import Experiment, tables, tables_at
 from .runs import RunDirectory, State, locked
 from .told import Told
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Read once, when mlflow is imported: no usage data leaves the machine.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -366,6 +370,42 @@ def _create(database: Path) -> None:
         partial.unlink(missing_ok=True)
         MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
         partial.rename(database)
+
+
+def search_runs(uri: str, scale: Scale, query: str = "") -> pd.DataFrame:
+    """Runs of ``scale`` in the store at ``uri`` that match MLflow's search ``query``, by run id, in the order of names.
+
+    Columns: ``name``, ``status``, and by MLflow's words ``params.*``, ``metrics.*`` (the last value) and ``tags.*``.
+    """
+    import pandas as pd
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(experiment_name(scale))
+    lines = {}
+    token: str | None = None
+    while experiment:
+        page = client.search_runs([experiment.experiment_id], query, page_token=token)
+        for run in page:
+            lines[run.info.run_id] = {
+                "name": run.info.run_name,
+                "status": run.info.status,
+                **{f"params.{name}": value for name, value in run.data.params.items()},
+                **{f"metrics.{name}": value for name, value in run.data.metrics.items()},
+                **{f"tags.{name}": value for name, value in run.data.tags.items()},
+            }
+        token = page.token
+        if not token:
+            break
+    frame = pd.DataFrame.from_dict(lines, orient="index")
+    return frame.sort_values("name") if lines else frame
+
+
+def metric_history(uri: str, run_id: str, metric: str) -> pd.DataFrame:
+    """Every point of a metric of a run in the store at ``uri``: ``step``, ``value``."""
+    import pandas as pd
+
+    points = MlflowClient(uri).get_metric_history(run_id, metric)
+    return pd.DataFrame({"step": [point.step for point in points], "value": [point.value for point in points]})
 
 
 def _experiment_tags(scale: Scale) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["1_tables", "2_ablations", "4_windows"]
+    assert [path.stem for path in NOTEBOOKS] == ["1_tables", "2_ablations", "3_compare_runs", "4_windows"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -34,6 +34,7 @@ def test_committed_notebooks_were_run_and_define_nothing(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_show_what_they_showed(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Executed anew, with nothing but the clone: the same texts and tables, and as many pictures."""
