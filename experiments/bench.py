@@ -63,7 +63,7 @@ def measure() -> list[Part]:
     model = build(recipe.model)
     with tempfile.TemporaryDirectory(prefix="vswin-bench-") as folder:
         videos = VideoList.in_folder(
-            moving_digits.generate(Path(folder), task=moving_digits.COLOUR_ORDER), split=Split.TRAIN
+            moving_digits.generate(Path(folder), task=moving_digits.KINETICS_400), split=Split.TRAIN
         )
         batches = TrainBatches(
             num_videos=len(videos), batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs, seed=0

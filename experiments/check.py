@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,8 @@ from .recipe import Recipe, Scale, difference
 from .registry import Experiment, Variant, find_table
 from .runs import write_json
 from .runtime import Runtime, default_runtime
-from .weights import weights_file, weights_name, where_to_get
+from .upstream import origin, weights_name
+from .weights import weights_file, where_to_get
 
 if TYPE_CHECKING:
     from vswin.data.annotations import VideoList
@@ -90,14 +91,14 @@ def check(
         rows = [variant for variant in experiment.variants if not variants or variant in variants]
         cost = _counted(experiment.recipe)
         counted = counted and isinstance(cost, Totals)
-        weights = _weights(experiment.recipe)
+        weights = _weights(experiment.recipe, experiment.scale)
         dataset = experiment.recipe.data.dataset
         if dataset not in lists:
             lists[dataset] = _data(dataset)
         step: tuple[Outcome, str] | None = None
         if take_steps:
             on_step(experiment)
-            weights = _loaded(experiment.recipe, weights)
+            weights = _loaded(experiment, weights)
             step = _step(
                 experiment, weights[0], data=lists[dataset], runtime=runtime or default_runtime(experiment.scale)
             )
@@ -175,13 +176,15 @@ def _cost(variant: Variant, scale: Scale, cost: Totals | Exception) -> tuple[Out
     return Outcome.OK, _change(params, flops)
 
 
-def _weights(recipe: Recipe) -> tuple[Outcome, str]:
+def _weights(recipe: Recipe, scale: Scale) -> tuple[Outcome, str]:
     name = weights_name(recipe.init)
     if name is None:
         return Outcome.OK, "from scratch"
-    file = weights_file(name)
+    file = weights_file(name, scale=scale)
     if file.exists():
         return Outcome.OK, f"{name} is there"
+    if trained := origin(name):
+        return Outcome.OK, f"{trained[0]} is trained first"
     return Outcome.FAILED, f"{file} is missing; {where_to_get(name)}. Expected in it: {expected_shapes(recipe)}"
 
 
@@ -209,11 +212,13 @@ def expected_shapes(recipe: Recipe) -> str:
 
 
 def _data(dataset: str) -> Mapping[str, VideoList] | str:
-    """The lists of both splits with every file looked at, or what is wrong with them."""
+    """The lists of all splits with every file looked at, or what is wrong with them."""
     from vswin.data.annotations import DataError, Split, VideoList
+    from vswin.data.formats.layout import Layout
 
     try:
-        lists = {split.value: VideoList.of_split(folders.data(), dataset=dataset, split=split) for split in Split}
+        splits = [split for split in Split if split in Layout.of(folders.data() / dataset).files or split is Split.VAL]
+        lists = {split.value: VideoList.of_split(folders.data(), dataset=dataset, split=split) for split in splits}
         _ = [found.fingerprint for found in lists.values()]
     except DataError as error:
         return str(error)
@@ -259,26 +264,34 @@ def forget_steps() -> None:
     shutil.rmtree(_passed(""), ignore_errors=True)
 
 
-def _loaded(recipe: Recipe, found: tuple[Outcome, str]) -> tuple[Outcome, str]:
+def _loaded(experiment: Experiment, found: tuple[Outcome, str]) -> tuple[Outcome, str]:
     """What came of loading the weights that were ``found``."""
-    name = weights_name(recipe.init)
-    if name is None or found[0] is not Outcome.OK:
+    recipe, scale = experiment.recipe, experiment.scale
+    file = _file_to_load(experiment)
+    if file is None or found[0] is not Outcome.OK:
         return found
-    passed = _passed(_digest("weights", recipe.signature, _code(), *_stamp(weights_file(name))))
+    passed = _passed(_digest("weights", recipe.signature, _code(), *_stamp(file)))
     if not passed.exists():
         from .job import initial_model
 
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):
-                initial_model(recipe, seed=0, runtime=Runtime())
+                initial_model(recipe, scale=scale, seed=0, runtime=Runtime())
         except Exception as error:
             return Outcome.FAILED, (
-                f"{weights_file(name)} cannot be loaded: {_in_a_line(error)}. {where_to_get(name)}; "
+                f"{file} cannot be loaded: {_in_a_line(error)}. {where_to_get(file.stem)}; "
                 f"expected in it: {expected_shapes(recipe)}"
             )
         write_json(passed, {"said": said.getvalue().strip()})
     return Outcome.OK, str(json.loads(passed.read_text())["said"])
+
+
+def _file_to_load(experiment: Experiment) -> Path | None:
+    """The weights that a training starts from, None from scratch and where they are still to be trained."""
+    name = weights_name(experiment.recipe.init)
+    file = name and weights_file(name, scale=experiment.scale)
+    return None if not file or (origin(name) and not file.exists()) else file
 
 
 def _step(
@@ -293,14 +306,14 @@ def _step(
     on_gpu = experiment.scale is Scale.PAPER
     if on_gpu and not torch.cuda.is_available():
         return Outcome.SKIPPED, "torch sees no GPU here; run vswin check on a machine of the cluster that has one"
-    name = weights_name(experiment.recipe.init)
+    file = _file_to_load(experiment)
     passed = _passed(
         _digest(
             "step",
             experiment.recipe.signature,
             _code(),
             *(found.fingerprint for found in data.values()),
-            *(_stamp(weights_file(name)) if name else ()),
+            *(_stamp(file) if file else ()),
             json.dumps(asdict(runtime), sort_keys=True),
             torch.__version__,
             torch.cuda.get_device_name() if on_gpu else "cpu",
@@ -333,6 +346,9 @@ def _take_step(experiment: Experiment, data: Mapping[str, VideoList], runtime: R
     from .job import initial_model
 
     recipe = experiment.recipe
+    if _file_to_load(experiment) is None:
+        # what is trained first takes a step of its own
+        recipe = replace(recipe, init=InitConfig())
     found = data[Split.TRAIN.value]
     device = torch.device("cuda" if experiment.scale is Scale.PAPER else "cpu")
     if device.type == "cpu":
@@ -346,7 +362,7 @@ def _take_step(experiment: Experiment, data: Mapping[str, VideoList], runtime: R
     folders.runs().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".check-", dir=folders.runs()) as folder:
         train(
-            initial_model(recipe, seed=0, runtime=runtime),
+            initial_model(recipe, scale=experiment.scale, seed=0, runtime=runtime),
             lambda step: train_loader(clips, batches=batches.starting_at(step), limit=runtime.broken_videos),
             config=recipe.optim,
             steps_per_epoch=batches.steps_per_epoch,

@@ -16,7 +16,7 @@ from . import display, folders, people_commands
 from .data_commands import data_app
 from .launch_commands import launch_on_profile, set_aside, show_dry_run
 from .operate_commands import add_operate_commands
-from .plan import Action, Mode, Step, plan_now
+from .plan import Action, Mode, Step, is_upstream, plan_now
 from .profiles import find_profile
 from .recipe import Scale
 from .registry import (
@@ -33,6 +33,7 @@ from .runs import State, locked
 from .runtime import default_runtime
 from .tables_commands import collect_records, tables_command
 from .tracking_commands import mirror_all, report_failures, sync, ui
+from .upstream import SEED
 
 app = typer.Typer(
     name="vswin",
@@ -120,7 +121,8 @@ def run(
 ) -> None:
     """Train and test one variant in this process; goes on where an earlier attempt stopped.
 
-    Under torchrun or srun its processes share out every batch.
+    What it starts from is trained before, if that has not been done. Under torchrun or srun its processes share out
+    every batch.
     """
     from .follow import Follower
     from .job import run_one
@@ -131,24 +133,31 @@ def run(
     runtime = default_runtime(
         scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
     )
-    [step] = plan_now([experiment], seeds=[seed], mode=Mode.RETRY)
+    if is_upstream(experiment) and seed != SEED:
+        _fail(f"{variant} has one run, of seed {SEED}, shared by all that starts from it", code=2)
+    steps = plan_now([experiment], seeds=[seed], mode=Mode.RETRY)
     if not _is_first_process():
-        if step.action is not Action.DONE:
-            run_one(scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime)
+        for step in steps:
+            if step.action is not Action.DONE:
+                run_one(scale, step.experiment.name, step.run.signature, step.seed, runtime=runtime)
         return
-    if step.action in (Action.RUNNING, Action.PENDING):
-        _fail(f"{describe(step)} is {step.action}: {step.why}")
-    if step.action.needs_work:
-        _check_ready([step])
+    todo = [step for step in steps if step.action is not Action.DONE]
+    for step in todo:
+        if step.action in (Action.RUNNING, Action.PENDING):
+            _fail(f"{describe(step)} is {step.action}: {step.why}")
+    if todo:
+        _check_ready(todo)
+    for step in todo:
         follower = Follower(scale)
-        follower.add(step.run, experiment)
+        follower.add(step.run, step.experiment)
         try:
             with RunProgress(console, step) as progress:
                 run_one(
-                    scale, experiment.name, experiment.recipe.signature, seed, runtime=runtime, on_step=progress.step
+                    scale, step.experiment.name, step.run.signature, step.seed, runtime=runtime, on_step=progress.step
                 )
         finally:
             _report(follower.finish())
+    step = steps[-1]
     for protocol in experiment.protocols:
         console.print(f"{describe(step)}: {display.result(load(step.run.result(protocol)))}")
     console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)

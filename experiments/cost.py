@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vswin.config
-from vswin.config import VideoModelConfig
+from vswin.config import ModelConfig
 
 from . import folders
 from .recipe import Recipe, to_dict
@@ -61,7 +61,7 @@ def training_clip(recipe: Recipe) -> Input:
     return Input(recipe.data.clip.length, recipe.data.crop)
 
 
-def totals(models: Iterable[tuple[VideoModelConfig, Input]]) -> list[Totals]:
+def totals(models: Iterable[tuple[ModelConfig, Input]]) -> list[Totals]:
     """What each of ``models`` costs on its input.
 
     Counted once and kept under the runs folder, for as long as the code of the models is the same; without anything
@@ -79,7 +79,7 @@ def totals(models: Iterable[tuple[VideoModelConfig, Input]]) -> list[Totals]:
     return [known[key] for key, _, _ in wanted]
 
 
-def _count(model: VideoModelConfig, size: Input) -> tuple[Cost, int]:
+def _count(model: ModelConfig, size: Input) -> tuple[Cost, int]:
     """What ``model`` costs, and the bytes of its buffers."""
     import torch
 
@@ -91,7 +91,7 @@ def _count(model: VideoModelConfig, size: Input) -> tuple[Cost, int]:
     return count_cost(built, (1, 3, size.length, size.side, size.side)), buffer_bytes
 
 
-def _key(model: VideoModelConfig, size: Input) -> str:
+def _key(model: ModelConfig, size: Input) -> str:
     text = json.dumps([type(model).__name__, to_dict(model), size.length, size.side], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

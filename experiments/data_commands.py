@@ -32,12 +32,14 @@ data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 console = Console(highlight=False)
 
 _EXAMPLES = 3
+# Videos of a data set of one's own sizes.
+_TRAIN, _HELD_OUT = 768, 384
 _SECONDS_BETWEEN_LINES = 10.0
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Its folder under the data folder.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-SplitOption = Annotated[str | None, typer.Option(metavar="train|val", help="Only this split; default: both.")]
+SplitOption = Annotated[str | None, typer.Option(metavar="train|val|test", help="Only this split; default: all.")]
 
 
 @data_app.command("layout")
@@ -191,7 +193,7 @@ def data_generate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Make a data set of your own sizes: moving-digits/NAME.")] = None,
     train: Annotated[int | None, typer.Option(min=6, metavar="N", help="Training videos.")] = None,
-    val: Annotated[int | None, typer.Option(min=6, metavar="N", help="Validation videos.")] = None,
+    val: Annotated[int | None, typer.Option(min=6, metavar="N", help="Validation and test videos, each.")] = None,
     size: Annotated[int | None, typer.Option(min=16, metavar="PIXELS", help="Height and width, even.")] = None,
     frames: Annotated[int | None, typer.Option(min=6, metavar="N", help="Frames of a video.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
@@ -202,9 +204,9 @@ def data_generate(
     Interrupted, the same command goes on.
     """
     from vswin.data.drifting_digit import VideoStyle
-    from vswin.data.moving_digits import COLOUR_ORDER, TASKS, Task, generate, is_complete
+    from vswin.data.moving_digits import MINI_TASKS, TINY_TASKS, Task, generate, is_complete
 
-    tasks = {f"moving-digits/{task.name}": task for task in TASKS}
+    tasks = {f"moving-digits/{task.name}": task for task in (*MINI_TASKS, *TINY_TASKS)}
     own = {"--train": train, "--val": val, "--size": size, "--frames": frames}
     if name is None:
         given = [option for option, value in own.items() if value is not None]
@@ -213,7 +215,7 @@ def data_generate(
         for wanted in dataset or []:
             if wanted not in tasks:
                 raise UnknownNameError("data set", wanted, tasks)
-        todo = [tasks[wanted] for wanted in dataset or tasks]
+        todo = [tasks[wanted] for wanted in dataset] if dataset else list(MINI_TASKS)
     else:
         name = name.removeprefix("moving-digits/")
         if dataset or f"moving-digits/{name}" in tasks or not _is_plain(name):
@@ -223,33 +225,36 @@ def data_generate(
             style = VideoStyle.scaled(side=size or usual.side, frames=frames or usual.frames)
         except ValueError as error:
             _fail(f"--size or --frames: {error}", code=2)
-        todo = [Task(name=name, train=train or COLOUR_ORDER.train, val=val or COLOUR_ORDER.val, style=style)]
+        held_out = val or _HELD_OUT
+        todo = [Task(name=name, train=train or _TRAIN, val=held_out, test=held_out, style=style)]
     for task in todo:
         full = f"moving-digits/{task.name}"
         if not is_complete(folders.data(), task=task, seed=seed):
             try:
-                with _counting(full, total=task.train + task.val) as advance:
+                with _counting(full, total=sum(task.videos.values())) as advance:
                     generate(folders.data(), task=task, seed=seed, workers=workers or _cores(), on_videos=advance)
             except KeyboardInterrupt:
                 _fail("stopped; what is done is kept, and the same command goes on with it")
         where = display.relative(folders.data() / full)
-        console.print(f"{full}: {task.train} + {task.val} videos in {where}", soft_wrap=True)
+        console.print(f"{full}: {task.train} + {task.val} + {task.test} videos in {where}", soft_wrap=True)
 
 
 def _listings(dataset: str, split: str | None) -> dict[Split, Listing]:
-    """Both splits of a data set, or the one asked for, as they are read."""
+    """The splits of a data set, or the one asked for, as they are read."""
     from vswin.data.formats.layout import Layout, data_sets
     from vswin.data.formats.rows import Split
 
     if split is not None and split not in list(Split):
-        _fail(f"expected --split train or val, got {split!r}", code=2)
+        _fail(f"expected --split train, val or test, got {split!r}", code=2)
     there = data_sets(folders.data())
     if dataset not in there and not (folders.data() / dataset).is_dir():
         if not there:
             _fail(f"unknown data set {dataset!r}: there is none under {folders.data()}; see: vswin data layout", code=2)
         raise UnknownNameError("data set", dataset, there)
     layout = Layout.of(folders.data() / dataset)
-    return {wanted: layout.read(wanted) for wanted in ([Split(split)] if split else Split)}
+    # a test split may be missing, the others not
+    usual = [wanted for wanted in Split if wanted is not Split.TEST or wanted in layout.files]
+    return {wanted: layout.read(wanted) for wanted in ([Split(split)] if split else usual)}
 
 
 def _free(folder: Path, listings: dict[Split, Listing]) -> None:

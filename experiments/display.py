@@ -37,6 +37,7 @@ _COLOURS = {
     Action.RESUME: "yellow",
     Action.RETRY: "yellow",
     Action.FAILED: "red",
+    Action.BLOCKED: "magenta",
 }
 
 

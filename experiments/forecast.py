@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vswin.config import MODELS, Optimizer, Protocol, Swin2DConfig, VideoModelConfig
+from vswin.config import MODELS, ModelConfig, Optimizer, Protocol, Split, Swin2DConfig
 
 from . import folders
 from .baselines import KINETICS_400, KINETICS_600, SOMETHING
@@ -31,8 +31,6 @@ _VIDEOS = {
     KINETICS_400: (240_000, 20_000),
     KINETICS_600: (370_000, 28_300),
     SOMETHING: (168_900, 24_700),
-    "moving-digits/colour-order": (768, 384),
-    "moving-digits/tiny": (24, 12),
 }
 
 # A backward pass computes two gradients for every product of the forward pass.
@@ -189,24 +187,25 @@ def _view(recipe: Recipe, protocol: Protocol) -> Input:
     return Input(recipe.data.clip.length, protocol.crop)
 
 
-def _work(experiment: Experiment, costs: Mapping[tuple[VideoModelConfig, Input], Totals]) -> Work:
+def _work(experiment: Experiment, costs: Mapping[tuple[ModelConfig, Input], Totals]) -> Work:
     recipe = experiment.recipe
-    train, val = videos(recipe.data.dataset)
+    count = videos(recipe.data.dataset)
     clip = costs[recipe.model, training_clip(recipe)]
-    steps = recipe.optim.epochs * (train // recipe.optim.batch_size)
+    steps = recipe.optim.epochs * (count[Split.TRAIN] // recipe.optim.batch_size)
     clips = steps * recipe.optim.batch_size
     validations = recipe.optim.epochs // default_runtime(experiment.scale).validate_epochs
-    views = validations * val
+    views = validations * count[Split.VAL]
     flops = float((_TRAINING * clips + views) * clip.flops)
     for protocol in experiment.protocols.values():
-        tested = val * protocol.clips * protocol.crops
+        tested = count[protocol.split] * protocol.clips * protocol.crops
         views += tested
         flops += tested * costs[recipe.model, _view(recipe, protocol)].flops
     # AdamW has two moments, SGD one; an average is another model
     moments = 2 if recipe.optim.optimizer is Optimizer.ADAMW else 1
     models = 1 if recipe.optim.ema_decay is None else 2
     weights = _FLOAT * clip.params + clip.buffer_bytes
-    predictions = len(experiment.protocols) * val * recipe.model.num_classes * _FLOAT
+    predictions = sum(count[protocol.split] for protocol in experiment.protocols.values())
+    predictions *= recipe.model.num_classes * _FLOAT
     return Work(
         steps=steps,
         clips=clips,
@@ -219,17 +218,22 @@ def _work(experiment: Experiment, costs: Mapping[tuple[VideoModelConfig, Input],
     )
 
 
-def videos(dataset: str) -> tuple[int, int]:
-    """How many videos there are for training and for validation: those that lie here, else as many as are published."""
-    from vswin.data.annotations import DataError, Split, VideoList
+def videos(dataset: str) -> Mapping[Split, int]:
+    """How many videos every split has: those that lie here, else as many as are published."""
+    from vswin.data.annotations import DataError, VideoList
+    from vswin.data.formats.layout import Layout
+    from vswin.data.moving_digits import MINI_TASKS, TINY_TASKS
 
     try:
-        train, val = (len(VideoList.of_split(folders.data(), dataset=dataset, split=split)) for split in Split)
+        splits = Layout.of(folders.data() / dataset).files
+        return {split: len(VideoList.of_split(folders.data(), dataset=dataset, split=split)) for split in splits}
     except DataError:
+        generated = {f"moving-digits/{task.name}": task.videos for task in (*MINI_TASKS, *TINY_TASKS)}
+        if dataset in generated:
+            return generated[dataset]
         if dataset not in _VIDEOS:
             raise
-        return _VIDEOS[dataset]
-    return train, val
+        return dict(zip((Split.TRAIN, Split.VAL), _VIDEOS[dataset], strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------ rate

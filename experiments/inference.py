@@ -156,12 +156,12 @@ def _like_a_variant(config: VideoModelConfig) -> _Shown:
     return _Shown(config=config, clip=clip, protocol=protocol, precision=Precision.FP32, origin=name)
 
 
-def _same_model(one: VideoModelConfig, other: VideoModelConfig) -> bool:
+def _same_model(one: ModelConfig, other: ModelConfig) -> bool:
     """Whether two models differ at most in what their weights do not tell, and in their classes."""
     return _told(one) == _told(other)
 
 
-def _told(config: VideoModelConfig) -> VideoModelConfig:
+def _told(config: ModelConfig) -> ModelConfig:
     match config:
         case Swin3DConfig():
             plain = Swin3DConfig(embed_dim=1, depths=(1,), num_heads=(1,))
@@ -195,6 +195,8 @@ def _sizes(config: VideoModelConfig) -> Any:
 
 
 def _of_variant(recipe: Recipe, *, num_classes: int | None, origin: str) -> _Shown:
+    # upstream image models have recipes, too, but no video to show them
+    assert not isinstance(recipe.model, Swin2DConfig)
     model = replace(recipe.model, num_classes=num_classes or recipe.model.num_classes)
     return _Shown(
         config=model, clip=recipe.data.clip, protocol=recipe.protocol, precision=recipe.optim.precision, origin=origin

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vswin.config import InitConfig, VideoInitConfig
+from vswin.config import InitConfig, Split, VideoInitConfig
 
 from . import folders, provenance, slurm
 from .clock import Clock
@@ -32,7 +32,8 @@ from .runtime import Runtime
 from .signals import Stop, stop_signals
 from .system_metrics import SystemMetrics, visible_gpus
 from .testing import TestBench, leave_record
-from .weights import weights_file, weights_name, where_to_get
+from .upstream import SEED, origin, weights_name
+from .weights import weights_file, where_to_get
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +50,10 @@ class SignatureError(RuntimeError):
 
 class NoGpuError(RuntimeError):
     """Scale paper was asked for where torch sees no GPU."""
+
+
+class UpstreamError(RuntimeError):
+    """The run that this one starts from is not done."""
 
 
 class OtherDataError(RuntimeError):
@@ -199,21 +204,23 @@ def check_ready(experiments: Collection[Experiment]) -> None:
 
 def missing(experiments: Collection[Experiment]) -> Iterator[str]:
     """What ``experiments`` read and what is not there, in words, each with what to do about it."""
-    from vswin.data.annotations import DataError, Split, VideoList
+    from vswin.data.annotations import DataError, VideoList
 
-    for name in sorted({weights_name(experiment.recipe.init) or "" for experiment in experiments} - {""}):
-        if not weights_file(name).exists():
+    names = {weights_name(experiment.recipe.init) or "" for experiment in experiments} - {""}
+    for name in sorted(names):
+        # what is trained here need not be there yet
+        if origin(name) is None and not weights_file(name).exists():
             yield f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}"
-    for dataset in sorted({experiment.recipe.data.dataset for experiment in experiments}):
-        for split in Split:
-            try:
-                videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)
-                _ = videos.fingerprint
-                for experiment in experiments:
-                    if experiment.recipe.data.dataset == dataset:
-                        _check_fits(experiment, videos, training=split is Split.TRAIN)
-            except DataError as error:
-                yield str(error)
+    read = {(experiment.recipe.data.dataset, split) for experiment in experiments for split in _splits(experiment)}
+    for dataset, split in sorted(read):
+        try:
+            videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)
+            _ = videos.fingerprint
+            for experiment in experiments:
+                if experiment.recipe.data.dataset == dataset:
+                    _check_fits(experiment, videos, training=split is Split.TRAIN)
+        except DataError as error:
+            yield str(error)
 
 
 def _check_fits(experiment: Experiment, videos: VideoList, *, training: bool) -> None:
@@ -246,7 +253,7 @@ def _train_and_test(
 ) -> None:
     import torch
 
-    from vswin.data.annotations import Split, VideoList
+    from vswin.data.annotations import VideoList
     from vswin.data.datasets import TrainClips
     from vswin.data.loaders import train_loader
     from vswin.data.sampler import TrainBatches
@@ -277,12 +284,16 @@ def _train_and_test(
         print(f"warning: {message}", flush=True)
 
     # ------------------------------------------------------------------- what
-    model = initial_model(recipe, seed=run.seed, runtime=runtime)
-    videos = {split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split) for split in Split}
+    _insist_on_upstream(experiment)
+    model = initial_model(recipe, scale=run.scale, seed=run.seed, runtime=runtime)
+    videos = {
+        split: VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=split)
+        for split in _splits(experiment)
+    }
     bench = TestBench(
         scale=run.scale,
         recipe=recipe,
-        videos=videos[Split.VAL],
+        videos=videos,
         device=device,
         world=world,
         runtime=runtime,
@@ -304,8 +315,8 @@ def _train_and_test(
         manifests = {}
         started_from: Checkpoint | None = None
         if owner:
-            manifests = {split.value: videos[split].manifest() for split in Split}
-            started_from = _started_from(recipe)
+            manifests = {split.value: some.manifest() for split, some in videos.items()}
+            started_from = _started_from(recipe, scale=run.scale)
             _same_start(run, {"train": videos[Split.TRAIN].fingerprint}, started_from)
             write_json(run.recipe, to_dict(recipe))
             if code.dirty and code.is_known and (diff := provenance.uncommitted()):
@@ -389,7 +400,7 @@ def _train_and_test(
             if result.exists():
                 continue
             # other videos make other scores: what was scored on them is left aside
-            partial = run.partial_result(signature, videos=videos[Split.VAL].fingerprint)
+            partial = run.partial_result(signature, videos=videos[protocol.split].fingerprint)
             predictions = bench.predict(outcome.model, protocol, partial=partial, stop_if_asked=stop_if_asked)
             if owner is None or predictions is None:
                 continue
@@ -416,7 +427,23 @@ def _train_and_test(
             )
 
 
-def initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
+def _splits(experiment: Experiment) -> list[Split]:
+    """The splits that are read: to train, to validate along the way, and to test."""
+    tested = {protocol.split for protocol in experiment.protocols.values()}
+    return [split for split in Split if split in tested | {Split.TRAIN, Split.VAL}]
+
+
+def _insist_on_upstream(experiment: Experiment) -> None:
+    for source in experiment.upstream:
+        run = RunDirectory(experiment.scale, source.recipe.signature, SEED)
+        if not run.weights.exists():
+            raise UpstreamError(
+                f"{experiment.name} starts from {source.name}, which is not trained yet; "
+                f"vswin run {source.name} --scale {experiment.scale}"
+            )
+
+
+def initial_model(recipe: Recipe, *, scale: Scale, seed: int, runtime: Runtime) -> nn.Module:
     import torch
 
     from vswin.models import build, inflate, load_checkpoint, read_checkpoint
@@ -426,18 +453,21 @@ def initial_model(recipe: Recipe, *, seed: int, runtime: Runtime) -> nn.Module:
     model = build(recipe.model, activation_checkpointing=runtime.recompute)
     match recipe.init:
         case InitConfig(image=str(name), embedding=embedding, bias=bias):
-            print(inflate(read_checkpoint(weights_file(name)), model, embedding=embedding, bias=bias), flush=True)
+            print(
+                inflate(read_checkpoint(weights_file(name, scale=scale)), model, embedding=embedding, bias=bias),
+                flush=True,
+            )
         case VideoInitConfig(video=name):
-            print(load_checkpoint(model, weights_file(name), head=HeadLoading.KEEP), flush=True)
+            print(load_checkpoint(model, weights_file(name, scale=scale), head=HeadLoading.KEEP), flush=True)
     return model
 
 
-def _started_from(recipe: Recipe) -> Checkpoint | None:
+def _started_from(recipe: Recipe, *, scale: Scale) -> Checkpoint | None:
     """The file of weights that a training of ``recipe`` starts from; None from scratch."""
     name = weights_name(recipe.init)
     if name is None:
         return None
-    with weights_file(name).open("rb") as file:
+    with weights_file(name, scale=scale).open("rb") as file:
         return Checkpoint(file=name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 

@@ -22,7 +22,7 @@ from .executors import LocalJob, Work, local_executor
 from .plan import Action, Step
 from .profiles import LOCAL
 from .recipe import Scale
-from .runs import Process, State, Submission
+from .runs import Process, RunDirectory, State, Submission
 from .runtime import Runtime
 
 _POLL_SECONDS = 0.2
@@ -30,11 +30,15 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Ended:
-    """A run has left the hands of a job, in ``state``. ``log`` is the job's output, None if another launcher's."""
+    """A run has left the hands of a job, in ``state``. ``log`` is the job's output, None if another launcher's.
+
+    ``blocked`` is the upstream run that failed, where this one was never started because of it.
+    """
 
     step: Step
     state: State
     log: Path | None
+    blocked: RunDirectory | None = None
 
 
 def places(scale: Scale) -> int:
@@ -72,13 +76,17 @@ def launch_local(
 
     Steps that processes of an earlier launcher still work on take a place, too, and are waited for. ``on_poll`` is
     given the steps under way a few times a second. Closing the generator early makes its jobs save and end.
+
+    A step that waits for upstream runs starts when they are done. Where one of them has failed, or is not among
+    ``steps``, it ends without having started.
     """
     # submitit names files by process number, which the system uses again: a folder of its own for every launch
     folder = folders.runs() / steps[0].run.scale / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     executor = local_executor(folder)
     gpus = list(range(_gpus())) if steps[0].run.scale is Scale.PAPER else []
     jobs = min(jobs, len(gpus)) if gpus else jobs
-    waiting = [step for step in steps if step.action.needs_work]
+    waiting = [step for step in steps if step.action.needs_work or step.action is Action.BLOCKED]
+    undone = {run for step in waiting for run in step.waits_for}
     own: dict[Step, LocalJob] = {}
     on_gpu: dict[Step, int] = {}
     active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
@@ -89,8 +97,14 @@ def launch_local(
     try:
         with _handled(signal.SIGINT, lambda *_: interrupted.set()):
             while waiting or active:
-                while waiting and len(active) < jobs:
-                    step = waiting.pop(0)
+                coming = {step.run for step in (*waiting, *active)}
+                for step in list(waiting):
+                    if lost := [run for run in step.waits_for if run in undone and run not in coming]:
+                        waiting.remove(step)
+                        yield Ended(step, step.state(), None, blocked=lost[0])
+                while len(active) < jobs and (ready := [each for each in waiting if not undone & {*each.waits_for}]):
+                    step = ready[0]
+                    waiting.remove(step)
                     if gpus:
                         # without this submitit hides every GPU from a local job
                         on_gpu[step] = gpus.pop()
@@ -119,7 +133,10 @@ def launch_local(
                         active.remove(step)
                         if step in on_gpu:
                             gpus.append(on_gpu.pop(step))
-                        yield Ended(step, step.state(), ours.paths.stdout if ours else None)
+                        end = Ended(step, step.state(), ours.paths.stdout if ours else None)
+                        if end.state is State.DONE:
+                            undone.discard(step.run)
+                        yield end
     finally:
         # nothing is left but after Ctrl-C or an error of this process
         _stop([own[step] for step in active if step in own])

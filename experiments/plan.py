@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from . import upstream
 from .jobs import FRUITLESS_LIMIT, Failure, Jobs
 from .registry import Experiment
 from .runs import RunDirectory, State
@@ -38,7 +39,7 @@ class Action(StrEnum):
 
     @property
     def needs_work(self) -> bool:
-        """Whether a launch starts a job for it."""
+        """Whether a launch starts a job for it at once; one that is BLOCKED starts after what it waits for."""
         return self in (Action.RESUME, Action.RETRY, Action.SUBMIT)
 
 
@@ -93,6 +94,10 @@ class Step:
         """Where this run lives."""
         return RunDirectory(self.experiment.scale, self.experiment.recipe.signature, self.seed)
 
+    def name_of(self, source: RunDirectory) -> str:
+        """The row whose run in ``waits_for`` this is."""
+        return next(each.name for each in self.experiment.upstream if each.recipe.signature == source.signature)
+
     def state(self) -> State:
         """How the run stands now, which may be further than when it was planned."""
         return self.run.state(self.experiment.protocols)
@@ -107,20 +112,64 @@ def plan(
     failure: Callable[[RunDirectory], Failure | None] = lambda run: None,
     fruitless: Callable[[RunDirectory], int] = lambda run: 0,
 ) -> list[Step]:
-    """One step per experiment and seed, seed by seed, so that every variant has a first result early."""
+    """One step per experiment and seed, seed by seed, so that every variant has a first result early.
+
+    Before them, once, what they start from (see ``upstream``): an upstream run has one seed, whatever ``seeds`` are.
+    """
     experiments = list(experiments)
+    named = {experiment.recipe.signature for experiment in experiments}
+    first = {source.recipe.signature: source for experiment in experiments for source in experiment.upstream}
+    todo = [(source, upstream.SEED) for source in first.values()]
+    todo += [
+        (experiment, seed)
+        for seed in seeds
+        for experiment in experiments
+        if not is_upstream(experiment) or (seed == upstream.SEED and experiment.recipe.signature not in first)
+    ]
+    states: dict[RunDirectory, State] = {}
+
+    def state_of(experiment: Experiment, seed: int) -> State:
+        run = directory(experiment, seed)
+        if run not in states:
+            states[run] = state(run, experiment.protocols)
+        return states[run]
+
     steps = []
-    for seed in seeds:
-        for experiment in experiments:
-            run = RunDirectory(experiment.scale, experiment.recipe.signature, seed)
-            decision = decide(state(run, experiment.protocols), mode, failure(run), fruitless(run))
-            steps.append(Step(experiment, seed, *decision))
+    for experiment, seed in todo:
+        run = directory(experiment, seed)
+        # only what was asked for is done again
+        own = Mode.RETRY if mode is Mode.FORCE and experiment.recipe.signature not in named else mode
+        action, why = decide(state_of(experiment, seed), own, failure(run), fruitless(run))
+        sources = [source for source in experiment.upstream if state_of(source, upstream.SEED) is not State.DONE]
+        if sources and action.needs_work:
+            action, why = Action.BLOCKED, _blocked(sources, state_of)
+        waits_for = tuple(directory(source, upstream.SEED) for source in sources) if action is Action.BLOCKED else ()
+        steps.append(Step(experiment, seed, action, why, waits_for))
     return steps
 
 
 def plan_now(experiments: Iterable[Experiment], *, seeds: Iterable[int], mode: Mode = Mode.CACHED) -> list[Step]:
     """``plan`` as things stand: what the run directories say, and Slurm of the jobs they were submitted to."""
     experiments, seeds = list(experiments), list(seeds)
-    needed = [RunDirectory(each.scale, each.recipe.signature, seed) for each in experiments for seed in seeds]
+    needed = [directory(each, seed) for each in experiments for seed in seeds]
+    needed += {directory(source, upstream.SEED): None for each in experiments for source in each.upstream}
     jobs = Jobs(needed)
     return plan(experiments, seeds=seeds, state=jobs.state, mode=mode, failure=jobs.failure, fruitless=jobs.fruitless)
+
+
+def directory(experiment: Experiment, seed: int) -> RunDirectory:
+    """Where the run of ``experiment`` with ``seed`` lives."""
+    return RunDirectory(experiment.scale, experiment.recipe.signature, seed)
+
+
+def is_upstream(experiment: Experiment) -> bool:
+    """Whether it exists for others to start from, and so has one seed only."""
+    return experiment.variants[0].table == upstream.TABLE_ID
+
+
+def _blocked(sources: list[Experiment], state_of: Callable[[Experiment, int], State]) -> str:
+    failed = [source for source in sources if state_of(source, upstream.SEED) is State.FAILED]
+    if failed:
+        error = directory(failed[0], upstream.SEED).last_error()
+        return f"{failed[0].name} failed: {error or 'see its error.txt'}"
+    return f"waits for {' and '.join(source.name for source in sources)}"

@@ -75,11 +75,16 @@ class LaunchProgress:
     def ended(self, end: Ended) -> None:
         """Take the run's bar down and say how it ended."""
         name = describe(end.step)
+        self._ended += 1
+        self._bars.update(self._all, completed=self._ended, status=f"{self._ended} of {self._total}")
+        if end.blocked:
+            why = end.blocked.last_error() or "it is not done"
+            source = end.step.name_of(end.blocked)
+            self._console.print(f"[red]blocked  [/] {name}  {source}: {escape(why)}")
+            return
         tail, task = self._runs.pop(name)
         tail.refresh()
         self._bars.remove_task(task)
-        self._ended += 1
-        self._bars.update(self._all, completed=self._ended, status=f"{self._ended} of {self._total}")
         if end.state is State.DONE:
             self._console.print(f"finished  {name:<32} top-1 {_top1(tail.metrics)}")
         else:

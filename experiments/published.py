@@ -42,7 +42,7 @@ def evaluate_published(
     """
     import torch
 
-    from vswin.data.annotations import Split, VideoList
+    from vswin.data.annotations import VideoList
     from vswin.models import NoWeightsError, WeightsError, build, count_classes, load_state, read_checkpoint
     from vswin.training.distributed import World, process_group
 
@@ -54,7 +54,7 @@ def evaluate_published(
         raise NoWeightsError(f"expected a checkpoint file, found none at {checkpoint}")
     with checkpoint.open("rb") as file:
         source = Checkpoint(file=checkpoint.name, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-    videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=Split.VAL)
+    videos = VideoList.of_split(folders.data(), dataset=recipe.data.dataset, split=recipe.protocol.split)
     name = f"{recipe.signature}-{recipe.protocol_signature}-{source.sha256[:10]}-{videos.fingerprint[:10]}"
     result = published_folder(scale) / f"{name}.json"
     with ExitStack() as stack:
@@ -85,7 +85,7 @@ def evaluate_published(
         bench = TestBench(
             scale=scale,
             recipe=recipe,
-            videos=videos,
+            videos={recipe.protocol.split: videos},
             device=device,
             world=world,
             runtime=runtime,
@@ -113,7 +113,7 @@ def evaluate_published(
             protocol=recipe.protocol,
             kind=Kind.PUBLISHED_WEIGHTS,
             code=code,
-            dataset={Split.VAL.value: videos.manifest()},
+            dataset={recipe.protocol.split.value: videos.manifest()},
             clock=clock,
             partial=partial,
             checkpoint=source,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from vswin.config import DataConfig, Init, OptimConfig, Protocol, VideoModelConfig
+from vswin.config import DataConfig, Init, ModelConfig, OptimConfig, Protocol
 
 # Part of every signature: raise it when the meaning of a field changes, and old runs are no longer taken for new ones.
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Scale(StrEnum):
@@ -27,7 +27,7 @@ class Scale(StrEnum):
 class Recipe:
     """The training part (model, init, data, optim) and the protocol it is tested under."""
 
-    model: VideoModelConfig
+    model: ModelConfig
     init: Init
     data: DataConfig
     optim: OptimConfig

@@ -10,6 +10,7 @@ from typing import Any
 
 from vswin.config import Protocol
 
+from . import upstream
 from .recipe import Recipe, Scale, changed, difference
 
 
@@ -241,12 +242,14 @@ def find_variant(name: str) -> Variant:
 class Experiment:
     """What is trained once however many tables show it: a recipe at a scale, and the variants that share it.
 
-    ``recipe.protocol`` is that of the first variant; ``protocols`` has all.
+    ``recipe.protocol`` is that of the first variant; ``protocols`` has all. ``upstream`` is what must be trained before
+    it, in this order, always with ``upstream.SEED``: nothing at scale paper.
     """
 
     scale: Scale
     recipe: Recipe
     variants: tuple[Variant, ...]
+    upstream: tuple[Experiment, ...] = ()
 
     @property
     def name(self) -> str:
@@ -274,13 +277,20 @@ def experiments(scale: Scale, selection: Iterable[Table] | None = None) -> list[
             shared.setdefault(signatures[variant.id], []).append(variant)
     chosen = tables().values() if selection is None else selection
     wanted = dict.fromkeys(signatures[variant.id] for table in chosen for variant in table.at(scale))
-    return [
-        Experiment(scale=scale, recipe=shared[signature][0].at(scale), variants=tuple(shared[signature]))
-        for signature in wanted
-    ]
+
+    def experiment(signature: str) -> Experiment:
+        first, *_ = variants = tuple(shared[signature])
+        recipe = first.at(scale)
+        origin = upstream.origin(upstream.weights_name(recipe.init))
+        if origin is None:
+            return Experiment(scale=scale, recipe=recipe, variants=variants)
+        source = experiment(origin[1])
+        return Experiment(scale=scale, recipe=recipe, variants=variants, upstream=(*source.upstream, source))
+
+    return [experiment(signature) for signature in wanted]
 
 
 def find_experiment(scale: Scale, variant: Variant) -> Experiment:
     """The experiment that ``variant`` is a row of."""
     signature = variant.at(scale).signature
-    return next(item for item in experiments(scale) if item.recipe.signature == signature)
+    return next(item for item in experiments(scale, [find_table(variant.table)]) if item.recipe.signature == signature)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vswin.config import Protocol
+from vswin.config import Protocol, Split
 
 from . import provenance
 from .clock import Clock
@@ -36,7 +36,7 @@ _SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class TestBench:
-    """Where models of ``recipe`` are tested: on these ``videos``, by this process of ``world``.
+    """Where models of ``recipe`` are tested: on these ``videos``, those of every split that is tested on.
 
     ``warn`` is told of every broken video.
     """
@@ -45,7 +45,7 @@ class TestBench:
 
     scale: Scale
     recipe: Recipe
-    videos: VideoList
+    videos: Mapping[Split, VideoList]
     device: torch.device
     world: World
     runtime: Runtime
@@ -86,7 +86,8 @@ class TestBench:
         from vswin.training.evaluate import Predictions, evaluate
 
         done = [_load(path) for path in sorted(partial.glob("*.npz"))] if partial else []
-        known = np.zeros(len(self.videos), dtype=bool)
+        videos = self.videos[protocol.split]
+        known = np.zeros(len(videos), dtype=bool)
         for part in done:
             known[part.videos] = True
         # nobody may save before everybody has read
@@ -102,7 +103,7 @@ class TestBench:
         total = int(known.sum()) + len(todo)
         on_videos(total - len(todo), total)
         loader = view_loader(
-            TestViews(self.videos, config=self.recipe.data, protocol=protocol, keep_decoded=self.keep_decoded),
+            TestViews(videos, config=self.recipe.data, protocol=protocol, keep_decoded=self.keep_decoded),
             videos=todo,
             batch_size=max(1, self.runtime.views_at_once // (protocol.clips * protocol.crops)),
             workers=self.runtime.workers,
@@ -129,11 +130,9 @@ class TestBench:
             raise
         if not self.world.is_first:
             return None
-        predictions = Predictions.joined(
-            [*done, *(part for rank in parts for part in rank)], num_videos=len(self.videos)
-        )
+        predictions = Predictions.joined([*done, *(part for rank in parts for part in rank)], num_videos=len(videos))
         if bad := int(np.isnan(predictions.scores).any(axis=1).sum()):
-            self.warn(f"{bad} of {len(self.videos)} videos have scores that are not numbers, counted as wrong")
+            self.warn(f"{bad} of {len(videos)} videos have scores that are not numbers, counted as wrong")
         return predictions
 
     @property
@@ -213,7 +212,7 @@ def leave_record(
             **bench.machine(),
         ),
     )
-    broken = [bench.videos.names[video] for video in predictions.videos[predictions.broken]]
+    broken = [bench.videos[protocol.split].names[video] for video in predictions.videos[predictions.broken]]
     if broken:
         write_text(result.with_suffix(".broken.txt"), "".join(f"{name}\n" for name in broken))
     write_bytes(result.with_suffix(".npz"), _pack([predictions]))

@@ -1,12 +1,12 @@
-"""The published files that training starts from: where they lie here, and where they come from."""
+"""The weights that training starts from: where they lie here, and where they come from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vswin.config import Init, InitConfig, VideoInitConfig
-
-from . import folders
+from . import folders, upstream
+from .recipe import Scale
+from .runs import RunDirectory
 
 _SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.0"
 _VIDEO_SWIN = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
@@ -33,17 +33,12 @@ RELEASES = {
 }
 
 
-def weights_name(init: Init) -> str | None:
-    """The name of the weights that ``init`` reads; None from scratch."""
-    match init:
-        case InitConfig(image=name):
-            return name
-        case VideoInitConfig(video=name):
-            return name
-
-
-def weights_file(name: str) -> Path:
-    """``$VSWIN_DATA/weights/<name>.pth``."""
+def weights_file(name: str, *, scale: Scale = Scale.PAPER) -> Path:
+    """What an upstream run of ``scale`` leaves; for a published file ``$VSWIN_DATA/weights/<name>.pth``."""
+    origin = upstream.origin(name)
+    if origin is not None:
+        _, signature = origin
+        return RunDirectory(scale, signature, upstream.SEED).weights
     return folders.data() / "weights" / f"{name}.pth"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from command_line import Vswin, vswin_command
+
+from experiments.runs import locked
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -20,23 +23,45 @@ if threading.current_thread() is threading.main_thread():
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the data set of scale ``tiny``, made once for all test processes."""
+    """A data folder with the data sets of scale ``tiny``, made once for all test processes."""
     base = tmp_path_factory.getbasetemp()
     # the processes of one test run have folders side by side
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "vswin-data"
-    command = vswin_command("data", "generate", "moving-digits/tiny")
+    names = ("tiny", "tiny-stills", "tiny-stills-large")
+    command = vswin_command("data", "generate", *(f"moving-digits/{name}" for name in names))
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "VSWIN_DATA": str(folder)})
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_upstream(tiny_data: Path) -> Path:
+    """A runs folder with the image model that tables 4 to 9 start from at scale ``tiny``, trained once."""
+    folder = tiny_data.with_name("vswin-upstream")
+    with locked(folder.with_suffix(".lock")):
+        command = vswin_command("run", "upstream/image-t-small", "--scale", "tiny")
+        variables = {"VSWIN_DATA": str(tiny_data), "VSWIN_RUNS": str(folder), "VSWIN_RESULTS": str(folder / "results")}
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, **variables})
+    return folder
+
+
 @pytest.fixture
-def home(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs, results and tracking of a test in folders of its own; the data set of scale ``tiny``."""
+def empty_home(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, results and tracking of a test in folders of its own; the data sets of scale ``tiny``."""
     monkeypatch.setenv("VSWIN_DATA", str(tiny_data))
     monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VSWIN_RESULTS", str(tmp_path / "results"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def home(empty_home: Path, tiny_upstream: Path) -> Path:
+    """As ``empty_home``, and the image model that tables 4 to 9 start from is trained already."""
+    for run in (tiny_upstream / "tiny").glob("*/seed-0"):
+        copy = empty_home / "runs" / "tiny" / run.parent.name / run.name
+        # MLflow is another one, too
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("tracking.json"))
+    return empty_home
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ def test_a_table_that_can_work_passes_and_its_steps_are_remembered(vswin: Vswin,
     assert said["table4/split", "isolates"] == "model.attention"
     assert said["table4/split", "cost"].startswith("+")
     assert said["table4/factorized", "one step"].startswith("loss ")
-    assert said["moving-digits/tiny", "data"] == "24 videos for train, 12 videos for val"
-    assert [path.name for path in (home / "runs").iterdir()] == ["cache"]
+    assert said["moving-digits/tiny", "data"] == "24 videos for train, 12 videos for val, 12 videos for test"
+    # and the run that they all start from
+    assert {path.name for path in (home / "runs").iterdir()} == {"cache", "tiny"}
 
     text = vswin("check", "table4", "--scale", "tiny").stdout
     assert "all 3 can work" in text

@@ -8,7 +8,7 @@ import multiprocessing
 import resource
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,22 @@ from command_line import Vswin
 
 from vswin.data import moving_digits
 from vswin.data.annotations import DataError, Split, VideoList
-from vswin.data.drifting_digit import _RGB, CLASSES, ORDERS, Colour, VideoStyle, _path, _timetable, render
-from vswin.data.moving_digits import GENERATOR_VERSION, TINY, Task, generate, is_complete
+from vswin.data.drifting_digit import _RGB, Colour, VideoStyle, _beats, _places, render
+from vswin.data.moving_digits import (
+    GENERATOR_VERSION,
+    KINETICS_400,
+    MINI_TASKS,
+    SOMETHING,
+    TINY,
+    TINY_TASKS,
+    Task,
+    generate,
+    is_complete,
+    paces,
+)
 from vswin.data.video import probe, read_frames
 
-TASK = Task(name="test", train=18, val=6)
+TASK = Task(name="test", train=18, val=6, test=6)
 
 
 def decoded(folder: Path) -> str:
@@ -44,35 +55,38 @@ def test_it_has_the_layout_of_kinetics_lists(folder: Path) -> None:
     assert folder.parts[-2:] == ("moving-digits", "test")
     train = VideoList.of_split(folder.parents[1], dataset="moving-digits/test", split=Split.TRAIN)
     val = VideoList.of_split(folder.parents[1], dataset="moving-digits/test", split=Split.VAL)
-    assert train.classes == val.classes == CLASSES
+    assert train.classes == val.classes == tuple(each.name for each in TASK.classes)
     assert Counter(train.labels) == dict.fromkeys(range(6), 3)
     assert Counter(val.labels) == dict.fromkeys(range(6), 1)
     info = probe(val.path(0))
     assert (info.num_frames, info.height, info.width) == (TASK.style.frames, TASK.style.side, TASK.style.side)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["fingerprint"] == {"train": train.fingerprint, "val": val.fingerprint}
+    test = VideoList.in_folder(folder, split=Split.TEST)
+    assert manifest["fingerprint"] == {"train": train.fingerprint, "val": val.fingerprint, "test": test.fingerprint}
 
 
 def test_the_same_seed_gives_the_same_pixels_for_any_number_of_processes(folder: Path, tmp_path: Path) -> None:
     written: list[int] = []
     again = generate(tmp_path, task=TASK, workers=2, on_videos=written.append)
-    assert sum(written) == TASK.train + TASK.val
+    assert sum(written) == sum(TASK.videos.values())
     assert decoded(again) == decoded(folder)
     for name in ("train.txt", "val.txt", "classes.txt", "manifest.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
-# sha256 of the frames of TINY's first training video, by version of the generator.
-RENDERED = {1: "79951aac03307efae54feda49f31a31fda020c086431757c770528d39372bfd9"}
+# sha256 of the frames of the first training video of KINETICS_400 and of SOMETHING, by version of the generator.
+RENDERED = {2: "?"}
 
 
 def test_the_generator_makes_the_videos_of_its_version() -> None:
-    glyphs = moving_digits._glyphs()[Split.TRAIN]
-    generator = np.random.default_rng([0, 0, 0])
-    glyph = glyphs[generator.integers(len(glyphs))]
-    frames = render(glyph, label=0, style=TINY.style, generator=generator)
-    digest = hashlib.sha256(frames.tobytes()).hexdigest()
-    assert digest == RENDERED.get(GENERATOR_VERSION), "other videos than before: raise GENERATOR_VERSION"
+    digest = hashlib.sha256()
+    for task in (KINETICS_400, SOMETHING):
+        generator = np.random.default_rng([0, 0, 0])
+        shown = task.classes[0]
+        glyph = moving_digits._glyphs()[Split.TRAIN].pick(shown.digit, generator=generator)
+        frames = render(glyph, shown=shown, style=task.style, generator=generator)
+        digest.update(frames.tobytes())
+    assert digest.hexdigest() == RENDERED.get(GENERATOR_VERSION), "other videos than before: raise GENERATOR_VERSION"
 
 
 def test_another_seed_gives_other_pixels(folder: Path, tmp_path: Path) -> None:
@@ -121,10 +135,10 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, folder: Path, damage: Cal
 
 def test_other_parameters_replace_what_is_there(tmp_path: Path) -> None:
     generate(tmp_path, task=TASK)
-    fewer = Task(name="test", train=6, val=6)
+    fewer = Task(name="test", train=6, val=6, test=6)
     assert not is_complete(tmp_path, task=fewer)
     folder = generate(tmp_path, task=fewer)
-    assert len(list(folder.rglob("*.mp4"))) == 12
+    assert len(list(folder.rglob("*.mp4"))) == 18
 
 
 def test_an_interrupted_generation_shows_nothing_and_is_made_by_the_next(
@@ -156,11 +170,11 @@ def test_finished_videos_survive_an_interruption_and_nothing_else_does(tmp_path:
     }.items()
     assert decoded(made) == decoded(folder)
     assert {path.name for path in made.iterdir()} == {path.name for path in folder.iterdir()}
-    assert len(list(made.rglob("*.mp4"))) == TASK.train + TASK.val
+    assert len(list(made.rglob("*.mp4"))) == sum(TASK.videos.values())
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"task": Task(name="test", train=18, val=6, style=VideoStyle(noise=0.0))}]
+    "other", [{"seed": 1}, {"task": Task(name="test", train=18, val=6, test=6, style=VideoStyle(noise=0.0))}]
 )
 def test_videos_of_other_parameters_are_not_kept(tmp_path: Path, folder: Path, other: dict[str, Any]) -> None:
     def interrupt(_: int) -> None:
@@ -186,13 +200,10 @@ def test_killed_generations_end_with_the_same_data_set(tmp_path: Path, folder: P
 
 
 def test_sizes_scale_and_the_usual_ones_stay() -> None:
-    assert VideoStyle.scaled(side=24, frames=18) == VideoStyle()
-    style = VideoStyle.scaled(side=48, frames=36)
-    assert (style.digit, style.hold, style.gap, style.speed) == (28, (4, 8), (4, 16), (0.2, 0.8))
-    for frames in range(6, 100):
-        least, most = VideoStyle.scaled(side=16, frames=frames).gap
-        assert 2 <= least <= most
-    for side, frames, message in ((25, 18, "even side"), (14, 18, "at least 16"), (24, 5, "at least 6 frames")):
+    assert VideoStyle.scaled(side=24, frames=16) == VideoStyle()
+    style = VideoStyle.scaled(side=48, frames=32)
+    assert (style.frames, style.digit, style.hop) == (32, 32, 3.0)
+    for side, frames, message in ((25, 18, "even side"), (14, 18, "at least 16"), (24, 5, "at least 8 frames")):
         with pytest.raises(ValueError, match=message):
             VideoStyle.scaled(side=side, frames=frames)
 
@@ -215,11 +226,11 @@ def _generate(data: Path) -> None:
 
 def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, limits[1]))
     try:
         for workers in (1, 2):
             with pytest.raises(DataError, match=r"00000\.mp4: cannot be written \(File too large\); make room"):
-                generate(tmp_path, task=Task(name="full", train=6, val=6), workers=workers)
+                generate(tmp_path, task=Task(name="full", train=6, val=6, test=6), workers=workers)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -236,77 +247,71 @@ def test_two_at_once_end_with_one_complete_data_set(tmp_path: Path, folder: Path
     assert decoded(tmp_path / "moving-digits" / "test") == decoded(folder)
 
 
-def test_training_and_validation_share_no_handwritten_digit() -> None:
+def test_no_two_splits_share_a_handwritten_digit() -> None:
     glyphs = moving_digits._glyphs()
-    images = {split: {glyph.tobytes() for glyph in glyphs[split]} for split in Split}
+    images = {split: {image.tobytes() for image in glyphs[split].images} for split in Split}
     assert len(images[Split.TRAIN]) > 800
-    assert not images[Split.TRAIN] & images[Split.VAL]
+    for one, other in combinations(Split, 2):
+        assert not images[one] & images[other]
+    for split in Split:
+        assert set(glyphs[split].digits) == set(range(10))
 
 
-@pytest.mark.parametrize("label", range(len(ORDERS)))
-def test_no_two_neighbouring_frames_show_two_colours(label: int) -> None:
+VIDEO_TASKS = [task for task in (*MINI_TASKS, *TINY_TASKS) if task.style.frames > 1]
+
+
+@pytest.mark.parametrize("task", VIDEO_TASKS, ids=lambda task: task.name)
+def test_only_the_order_of_beats_tells_how_often_the_colour_changes(task: Task) -> None:
+    """Whatever the class, half of the beats are in one colour and half in another, of every pair alike."""
+    for digit in {shown.digit for shown in task.classes}:
+        counts = []
+        for shown in (shown for shown in task.classes if shown.digit == digit):
+            generator = np.random.default_rng(0)
+            videos = [_beats(shown, beats=task.style.beats, generator=generator) for _ in range(300)]
+            least, most = shown.changes
+            assert {int((beats[1:] != beats[:-1]).sum()) for beats in videos} == set(range(least, most + 1))
+            counts.append(Counter(tuple(np.bincount(beats, minlength=3).tolist()) for beats in videos))
+        for count in counts:
+            assert set(count) == {(4, 4, 0), (4, 0, 4), (0, 4, 4)}
+            # four standard deviations of a third of 300
+            assert all(abs(number - 100) < 4 * (300 * 2 / 9) ** 0.5 for number in count.values())
+
+
+@pytest.mark.parametrize("task", VIDEO_TASKS, ids=lambda task: task.name)
+def test_a_token_of_two_frames_lies_in_one_beat(task: Task) -> None:
+    """In a clip of the whole video: tokens are pairs of frames, and neither knows another colour."""
+    assert task.style.frames == 2 * task.style.beats
+
+
+def test_frames_could_come_in_any_order() -> None:
+    """Where the digit is in a frame says nothing of where it is in the next but what its place says."""
     style = VideoStyle()
-    for seed in range(50):
-        table = _timetable(label, style=style, generator=np.random.default_rng(seed)).tolist()
-        for colours in pairwise(table):
-            assert len(set(colours) - {Colour.NEUTRAL}) <= 1
-        seen = [colour for colour, after in pairwise([*table, Colour.NEUTRAL]) if colour != after]
-        assert tuple(colour for colour in seen if colour != Colour.NEUTRAL) == ORDERS[label]
-        shortest, longest = style.hold
-        assert all(shortest <= table.count(colour) <= longest for colour in ORDERS[label])
-        assert table[0] == table[-1] == Colour.NEUTRAL
-
-
-def test_only_the_order_tells_a_pair_from_its_reverse() -> None:
-    """How long each colour lasts and how much neutral stands around it has one distribution for both orders."""
-    style = VideoStyle()
-    forward, backward = ORDERS.index((Colour.RED, Colour.BLUE)), ORDERS.index((Colour.BLUE, Colour.RED))
-    tables = {
-        label: np.stack([_timetable(label, style=style, generator=np.random.default_rng(seed)) for seed in range(4000)])
-        for label in (forward, backward)
-    }
-    for colour in (Colour.RED, Colour.BLUE):
-        shown = [(tables[label] == colour).sum(axis=1) for label in (forward, backward)]
-        # four standard errors of the difference of two means of 4,000
-        assert abs(shown[0].mean() - shown[1].mean()) < 4 * np.hypot(shown[0].std(), shown[1].std()) / 4000**0.5
-    # the second colour of one order stands where the first colour of a video played backwards would
-    reverse = tables[backward][:, ::-1]
-    assert np.abs((tables[forward] == Colour.RED).mean(axis=0) - (reverse == Colour.RED).mean(axis=0)).max() < 0.05
-
-
-def test_place_and_direction_do_not_tell_the_time() -> None:
-    style = VideoStyle()
-    paths = np.stack([_path(style=style, generator=np.random.default_rng(seed)) for seed in range(4000)])
-    room = style.side - style.digit
+    paths = np.stack([_places(style=style, generator=np.random.default_rng(seed)) for seed in range(4000)])
     assert paths.min() >= 0
-    assert paths.max() <= room
-    first = np.concatenate([paths[:, 0], paths[:, 1] - paths[:, 0]], axis=1)
-    last = np.concatenate([paths[:, -2], paths[:, -1] - paths[:, -2]], axis=1)
-    # Four standard errors of a quantile of 4,000 uniform values, in units of each column's spread.
-    quantiles = np.linspace(0.1, 0.9, 9)
-    spread = first.max(axis=0) - first.min(axis=0)
-    difference = np.quantile(first, quantiles, axis=0) - np.quantile(last, quantiles, axis=0)
-    assert np.abs(difference / spread).max() < 0.05
-    # Walls turn the digit back, so place and direction are related, but late no more than early.
-    correlation = [np.corrcoef(pair[:, 0], pair[:, 2])[0, 1] for pair in (first, last)]
-    assert abs(correlation[0] - correlation[1]) < 0.09
+    assert paths.max() <= style.side - style.digit
+    hops = paths - paths.mean(axis=1, keepdims=True)
+    # the mean is of these frames, too, so all pairs have the same small negative correlation
+    later = [np.mean(hops[:, :-lag] * hops[:, lag:]) / np.mean(hops**2) for lag in (1, 2, 9)]
+    assert np.ptp(later) < 0.02
 
 
-def test_a_digit_shows_its_colour() -> None:
-    glyph = np.ones((8, 8))
-    style = VideoStyle(noise=0.0, texture=0.0)
-    frames = render(glyph, label=0, style=style, generator=np.random.default_rng(0))
-    assert frames.dtype == np.uint8
-    assert frames.shape == (style.frames, style.side, style.side, 3)
-    brightest = frames.reshape(style.frames, -1, 3).max(axis=1) / 255
-    shown = [int(np.abs(_RGB - rgb).sum(axis=1).argmin()) for rgb in brightest]
-    order = [colour for colour, after in pairwise([*shown, Colour.NEUTRAL]) if colour != after]
-    assert tuple(colour for colour in order if colour != Colour.NEUTRAL) == ORDERS[0]
+def test_a_digit_shows_its_colours() -> None:
+    style = VideoStyle(noise=0.0, texture=0.0, saturation=(1.0, 1.0))
+    for shown in paces((1, 1), (2, 3), (4, 7)):
+        frames = render(np.ones((8, 8)), shown=shown, style=style, generator=np.random.default_rng(0))
+        assert frames.dtype == np.uint8
+        assert frames.shape == (style.frames, style.side, style.side, 3)
+        brightest = frames.reshape(style.frames, -1, 3).max(axis=1) / 255
+        seen = [int(np.abs(_RGB - rgb).sum(axis=1).argmin()) for rgb in brightest]
+        assert len(set(seen)) == 2
+        assert Colour.NEUTRAL not in seen
+        least, most = shown.changes
+        assert least <= sum(one != other for one, other in pairwise(seen)) <= most
 
 
 def test_too_few_frames_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected at least 18 frames for two colours and the gap, got 17"):
-        VideoStyle(frames=17)
+    with pytest.raises(ValueError, match="expected at least 8 frames, one for every beat, got 7"):
+        VideoStyle(frames=7)
 
 
 def test_tiny_is_tiny(tmp_path: Path) -> None:

@@ -1,14 +1,32 @@
 """The plan is a pure function of experiments, seeds and states."""
 
+from collections.abc import Callable, Iterable
+
 import pytest
 
-from experiments.plan import Action, Mode, decide, plan
+from experiments.plan import Action, Mode, Step, decide, plan
 from experiments.recipe import Scale
-from experiments.registry import experiments, find_table
+from experiments.registry import experiments, find_experiment, find_table, find_variant
 from experiments.runs import RunDirectory, State
 from experiments.slurm import Failure
 
 TABLE4 = experiments(Scale.TINY, [find_table("table4")])
+[IMAGE] = TABLE4[0].upstream
+CHAIN = find_experiment(Scale.TINY, find_variant("deviations/ssv2"))
+
+
+def states(changes: dict[str, State], *, other: State = State.NEW) -> Callable[[RunDirectory, Iterable[str]], State]:
+    """The state of every run of a row in ``changes``, ``other`` for the rest."""
+    known = {find_variant(name).at(Scale.TINY).signature: state for name, state in changes.items()}
+
+    def state(run: RunDirectory, protocols: Iterable[str]) -> State:
+        return known.get(run.signature, other)
+
+    return state
+
+
+def told(steps: list[Step]) -> list[tuple[str, int, Action]]:
+    return [(step.experiment.name, step.seed, step.action) for step in steps]
 
 
 def test_every_state_has_an_action() -> None:
@@ -23,22 +41,66 @@ def test_every_state_has_an_action() -> None:
     }
     assert set(expected) == set(State)
     for state, action in expected.items():
-        [step] = plan(TABLE4[:1], seeds=[0], state=lambda run, protocols, state=state: state)  # type: ignore[misc]
+        known = states({"table4/joint": state, IMAGE.name: State.DONE})
+        image, step = plan(TABLE4[:1], seeds=[0], state=known)
+        assert image.action is Action.DONE
         assert (step.action, bool(step.why)) == (action, True)
     assert [action for action in Action if action.needs_work] == [Action.RESUME, Action.RETRY, Action.SUBMIT]
 
 
-def test_seed_by_seed_in_table_order() -> None:
-    steps = plan(TABLE4, seeds=range(2), state=lambda run, protocols: State.DONE if run.seed == 0 else State.NEW)
-    assert [(step.experiment.name, step.seed, step.action) for step in steps] == [
-        ("table4/joint", 0, Action.DONE),
-        ("table4/split", 0, Action.DONE),
-        ("table4/factorized", 0, Action.DONE),
+def test_seed_by_seed_in_table_order_after_what_they_start_from() -> None:
+    done = states({IMAGE.name: State.DONE})
+    steps = plan(
+        TABLE4, seeds=range(2), state=lambda run, protocols: done(run, protocols) if run.seed == 0 else State.NEW
+    )
+    assert told(steps) == [
+        ("upstream/image-t-small", 0, Action.DONE),
+        ("table4/joint", 0, Action.SUBMIT),
+        ("table4/split", 0, Action.SUBMIT),
+        ("table4/factorized", 0, Action.SUBMIT),
         ("table4/joint", 1, Action.SUBMIT),
         ("table4/split", 1, Action.SUBMIT),
         ("table4/factorized", 1, Action.SUBMIT),
     ]
-    assert steps[0].run == RunDirectory(Scale.TINY, TABLE4[0].recipe.signature, 0)
+    assert steps[1].run == RunDirectory(Scale.TINY, TABLE4[0].recipe.signature, 0)
+    assert all(step.waits_for == () for step in steps)
+
+
+def test_what_starts_from_a_chain_waits_for_all_of_it() -> None:
+    image, video = (RunDirectory(Scale.TINY, source.recipe.signature, 0) for source in CHAIN.upstream)
+    steps = plan([CHAIN], seeds=[0, 1], state=states({}))
+    assert told(steps) == [
+        ("upstream/image-b-large", 0, Action.SUBMIT),
+        ("upstream/video-b-window16", 0, Action.BLOCKED),
+        ("deviations/ssv2", 0, Action.BLOCKED),
+        ("deviations/ssv2", 1, Action.BLOCKED),
+    ]
+    assert [step.waits_for for step in steps] == [(), (image,), (image, video), (image, video)]
+    assert steps[-1].why == "waits for upstream/image-b-large and upstream/video-b-window16"
+    half = plan([CHAIN], seeds=[0], state=states({"upstream/image-b-large": State.DONE}))
+    assert [step.action for step in half] == [Action.DONE, Action.SUBMIT, Action.BLOCKED]
+    assert half[-1].waits_for == (video,)
+
+
+def test_the_reason_of_a_failed_upstream_reaches_its_dependants(empty_home: object) -> None:
+    run = RunDirectory(Scale.TINY, IMAGE.recipe.signature, 0)
+    run.path.mkdir(parents=True)
+    run.error.write_text("Traceback (most recent call last):\n  somewhere\nRuntimeError: no luck\n")
+    image, step = plan(TABLE4[:1], seeds=[0], state=RunDirectory.state)
+    assert (image.action, step.action) == (Action.FAILED, Action.BLOCKED)
+    assert step.why == "upstream/image-t-small failed: RuntimeError: no luck"
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.RUNNING])
+def test_what_is_done_or_under_way_waits_for_nothing(state: State) -> None:
+    *_, step = plan(TABLE4[:1], seeds=[0], state=states({"table4/joint": state}))
+    assert (step.action.value.lower(), step.waits_for) == (state.value, ())
+
+
+def test_upstream_rows_are_planned_once_whatever_the_seeds() -> None:
+    table = experiments(Scale.TINY, [find_table("upstream")])
+    steps = plan(table, seeds=range(3), state=states({}))
+    assert sorted((step.experiment.name, step.seed) for step in steps) == sorted((item.name, 0) for item in table)
 
 
 @pytest.mark.parametrize(

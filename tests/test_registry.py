@@ -1,11 +1,13 @@
 """The registry says what the paper says, and a table differs in what it isolates only."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from experiments import mini, upstream
 from experiments.baselines import SWIN_B_K400_1K, SWIN_B_K400_22K, SWIN_B_K600, SWIN_B_SSV2, SWIN_S_K400, SWIN_T_K400
 from experiments.recipe import Scale, difference
 from experiments.registry import (
@@ -22,8 +24,9 @@ from experiments.registry import (
     tables,
     tables_at,
 )
-from experiments.weights import RELEASES, weights_name
-from vswin.config import Attention, Extent, Shift, Swin3DConfig
+from experiments.upstream import SOURCES, weights_name
+from experiments.weights import RELEASES
+from vswin.config import Attention, Extent, Shift, Swin2DConfig, Swin3DConfig, TimeSformerConfig
 
 PAPER = json.loads((Path(__file__).parent / "golden" / "paper_tables.json").read_text())["tables"]
 KEYS = {
@@ -135,6 +138,53 @@ def test_all_weights_that_recipes_start_from_have_an_address() -> None:
     assert {weights_name(init) for init in inits} - {None} <= set(RELEASES)
 
 
+def test_every_published_file_has_a_stand_in_that_is_trained_first() -> None:
+    assert set(SOURCES) == {weights_name(item.recipe.init) for item in experiments(Scale.PAPER)} - {None}
+    for scale in (Scale.MINI, Scale.TINY):
+        for item in experiments(scale):
+            name = weights_name(item.recipe.init)
+            assert (name is None) == (not item.upstream)
+            if name:
+                assert name == f"{item.upstream[-1].name}@{item.upstream[-1].recipe.signature}"
+    assert all(not item.upstream for item in experiments(Scale.PAPER))
+    chain = find_experiment(Scale.MINI, find_variant("table3/swin-b")).upstream
+    assert [source.name for source in chain] == ["upstream/image-b-large", "upstream/video-b-window16"]
+
+
+def test_another_upstream_recipe_is_another_signature_downstream(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, video = "upstream/image-b-large", "table3/swin-b"
+    before = {name: find_variant(name).at(Scale.MINI).signature for name in (image, video, "table4/joint")}
+    monkeypatch.setattr(mini, "IMAGE_EPOCHS", mini.IMAGE_EPOCHS + 1)
+    upstream.weights_of.cache_clear()
+    after = {name: find_variant(name).at(Scale.MINI).signature for name in before}
+    upstream.weights_of.cache_clear()
+    assert all(before[name] != after[name] for name in before)
+
+
+@pytest.mark.parametrize("scale", [Scale.MINI, Scale.TINY])
+def test_an_image_model_fits_what_starts_from_it(scale: Scale) -> None:
+    for item in (item for item in experiments(scale) if item.upstream):
+        source, model = item.upstream[-1].recipe.model, item.recipe.model
+        assert source.num_classes
+        match model:
+            case Swin3DConfig():
+                assert isinstance(source, Swin2DConfig | Swin3DConfig)
+                sizes = (source.embed_dim, source.depths, source.num_heads)
+                assert sizes == (model.embed_dim, model.depths, model.num_heads)
+                window = source.window if isinstance(source, Swin2DConfig) else source.window.height
+                assert window == model.window.height
+            case TimeSformerConfig():
+                assert isinstance(source, TimeSformerConfig)
+                assert replace(model, attention=source.attention, frames=1, **like(source)) == source
+            case _:
+                raise AssertionError(f"{item.name} starts from {item.upstream[-1].name}")
+
+
+def like(source: TimeSformerConfig) -> dict[str, Any]:
+    """What may differ: position embeddings are resized, and the head is new."""
+    return {"image_size": source.image_size, "drop_path": source.drop_path, "num_classes": source.num_classes}
+
+
 @pytest.mark.parametrize("table", list(tables()))
 def test_variants_differ_in_what_their_block_isolates(table: str) -> None:
     for block, (first, *others) in zip(find_table(table).blocks, find_table(table).by_block, strict=True):
@@ -159,22 +209,24 @@ def test_baselines_are_the_first_rows_of_blocks() -> None:
 
 
 def test_scales_of_tables() -> None:
-    assert [table.id for table in tables_at(Scale.MINI)] == [
-        *("table4", "table5", "table6", "table5-patches", "deviations", "baselines"),
+    assert tables_at(Scale.MINI) == list(tables().values())
+    assert tables_at(Scale.PAPER) == [table for table in tables().values() if table.id != "upstream"]
+    assert [table.id for table in tables_at(Scale.TINY)] == [
+        *("table4", "table5", "table6", "table7", "table8", "table9", "table5-patches", "deviations", "baselines"),
+        "upstream",
     ]
-    assert tables_at(Scale.PAPER) == list(tables().values())
-    assert [v.name for v in find_table("deviations").at(Scale.MINI)] == ["swin-t", "swin-t-groups", "swin-t-lr"]
-    with pytest.raises(NoRecipeError, match="table8 does not exist at scale mini, only at paper; add --scale paper"):
-        tables_at(Scale.MINI, ["table4", "table8"])
-    with pytest.raises(NoRecipeError, match="deviations/ssv2 does not exist at scale tiny"):
-        find_variant("deviations/ssv2").at(Scale.TINY)
+    with pytest.raises(NoRecipeError, match="table1 does not exist at scale tiny, only at paper and mini; add --scale"):
+        tables_at(Scale.TINY, ["table4", "table1"])
+    with pytest.raises(NoRecipeError, match="upstream/image-t-small does not exist at scale paper"):
+        find_variant("upstream/image-t-small").at(Scale.PAPER)
     with pytest.raises(NoRecipeError, match="table1/i3d is a number that the paper reports for others"):
         find_variant("table1/i3d").at(Scale.PAPER)
 
 
-def test_what_exists_at_mini_exists_at_every_scale() -> None:
-    for variant in (v for table in tables().values() for v in table.variants):
-        assert variant.scales in (tuple(Scale), (Scale.PAPER,), ())
+def test_what_has_a_recipe_exists_at_mini() -> None:
+    """But for TimeSformers that no table of the paper has."""
+    for variant in (v for table in tables().values() for v in table.variants if v.recipe):
+        assert Scale.MINI in variant.scales or variant.block == "TimeSformer, other sizes and data"
 
 
 def make_table_of(*blocks: Block) -> Table:
@@ -216,9 +268,10 @@ def test_a_name_is_a_row_of_one_block() -> None:
 
 def test_the_shared_baseline_is_one_experiment_named_by_its_first_table() -> None:
     shared = find_experiment(Scale.MINI, find_variant("table6/full"))
-    assert shared.name == "table4/joint"
+    assert shared.name == "table1/swin-t"
     assert [v.id for v in shared.variants] == [
-        *("table4/joint", "table5/window-8", "table6/full", "deviations/swin-t", "baselines/joint"),
+        *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate", "table9/duplicate"),
+        *("deviations/swin-t", "baselines/joint"),
     ]
     # launched through another table it is still the same experiment, with the same tables
     assert experiments(Scale.MINI, [find_table("table6")])[0] == shared

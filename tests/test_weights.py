@@ -9,12 +9,12 @@ import pytest
 import torch
 from command_line import Vswin
 
-from experiments.job import _initial_model, check_ready
+from experiments.job import check_ready, initial_model
 from experiments.recipe import Recipe, Scale
 from experiments.registry import Experiment, find_variant
 from experiments.runtime import Runtime
 from experiments.weights import weights_file
-from vswin.config import VideoInitConfig
+from vswin.config import InitConfig, VideoInitConfig
 from vswin.data.annotations import DataError
 from vswin.models import build
 
@@ -30,8 +30,9 @@ def test_a_video_model_gives_everything_but_its_head(recipe: Recipe) -> None:
     other = build(replace(recipe.model, num_classes=11))
     weights_file("toy").parent.mkdir()
     torch.save({"state_dict": other.state_dict()}, weights_file("toy"))
-    started = _initial_model(recipe, seed=0, runtime=Runtime()).state_dict()
-    scratch = _initial_model(find_variant("table4/joint").at(Scale.TINY), seed=0, runtime=Runtime()).state_dict()
+    started = initial_model(recipe, scale=Scale.TINY, seed=0, runtime=Runtime()).state_dict()
+    nothing = replace(recipe, init=InitConfig())
+    scratch = initial_model(nothing, scale=Scale.TINY, seed=0, runtime=Runtime()).state_dict()
     for name, value in other.state_dict().items():
         source = scratch[name] if name.startswith("cls_head.") else value
         torch.testing.assert_close(started[name], source, rtol=0, atol=0)

@@ -178,15 +178,27 @@ class DataConfig:
     erasing: float = 0.0
 
 
+class Split(StrEnum):
+    """Parts of a data set; the value is the name of its list, such as ``train.txt``."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a trained model is tested: views are ``clips`` in time times ``crops`` in space (section 4.1)."""
+    """How a trained model is tested: views are ``clips`` in time times ``crops`` in space (section 4.1).
+
+    ``split``: on which videos. The paper reports accuracy on the validation videos of its data sets.
+    """
 
     clips: int = 4
     crops: int = 3
     short_side: int = 224
     crop: int = 224
     antialias: Antialias = Antialias.OFF
+    split: Split = Split.VAL
 
     @property
     def views(self) -> str:

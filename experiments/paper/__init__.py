@@ -15,6 +15,7 @@ from . import (
     table7_lr_ratio,
     table8_embedding,
     table9_bias,
+    upstream,
 )
 
 TABLES = (
@@ -30,4 +31,5 @@ TABLES = (
     table5_patches.TABLE,
     deviations.TABLE,
     baselines.TABLE,
+    upstream.TABLE,
 )

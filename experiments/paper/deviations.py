@@ -5,7 +5,6 @@ from __future__ import annotations
 from vswin.config import ParameterGroups
 
 from ..baselines import SWIN_B_K400_22K, SWIN_B_SSV2, SWIN_S_K400, SWIN_T_K400
-from ..recipe import Scale
 from ..registry import Block, Reported, Row, Table
 
 TABLE = Table(
@@ -30,7 +29,6 @@ TABLE = Table(
         ),
         Block(
             title="Swin-S, K400",
-            scales=(Scale.PAPER,),
             baseline=SWIN_S_K400,
             isolates=("model.drop_path",),
             rows=(
@@ -40,7 +38,6 @@ TABLE = Table(
         ),
         Block(
             title="Swin-B, K400",
-            scales=(Scale.PAPER,),
             baseline=SWIN_B_K400_22K,
             isolates=("model.drop_path",),
             rows=(
@@ -50,7 +47,6 @@ TABLE = Table(
         ),
         Block(
             title="Swin-B, SSv2",
-            scales=(Scale.PAPER,),
             baseline=SWIN_B_SSV2,
             isolates=("data.rand_augment.flip",),
             rows=(

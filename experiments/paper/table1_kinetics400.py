@@ -24,7 +24,7 @@ TABLE = Table(
     blocks=(
         Block(
             title="others",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "r2plus1d",
@@ -100,7 +100,6 @@ TABLE = Table(
         ),
         Block(
             title="others, more data (grey)",
-            scales=(Scale.PAPER,),
             rows=(
                 Row(
                     "ip-csn-152-ig65m",
@@ -126,7 +125,7 @@ TABLE = Table(
         ),
         Block(
             title="Video Swin",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "swin-t",

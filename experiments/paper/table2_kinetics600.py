@@ -16,7 +16,7 @@ TABLE = Table(
     blocks=(
         Block(
             title="others",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "slowfast-r101-nl",
@@ -50,7 +50,6 @@ TABLE = Table(
         ),
         Block(
             title="others, more data (grey)",
-            scales=(Scale.PAPER,),
             rows=(
                 Row(
                     "vivit-h-jft",
@@ -61,7 +60,7 @@ TABLE = Table(
         ),
         Block(
             title="Video Swin",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "swin-b",

@@ -14,7 +14,7 @@ TABLE = Table(
     blocks=(
         Block(
             title="others",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "timesformer-hr",
@@ -57,7 +57,6 @@ TABLE = Table(
         ),
         Block(
             title="others, more data (grey)",
-            scales=(Scale.PAPER,),
             rows=(
                 Row(
                     "mvit-b-24",
@@ -68,7 +67,7 @@ TABLE = Table(
         ),
         Block(
             title="Video Swin",
-            scales=(Scale.PAPER,),
+            scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row(
                     "swin-b",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..baselines import SWIN_B_K400_1K, SWIN_B_K400_22K
-from ..recipe import Scale
 from ..registry import Block, Reported, Row, Table
 
 TABLE = Table(
@@ -14,7 +13,6 @@ TABLE = Table(
     blocks=(
         Block(
             title="ImageNet-1K",
-            scales=(Scale.PAPER,),
             baseline=SWIN_B_K400_1K,
             isolates=("optim.backbone_lr_ratio",),
             rows=(
@@ -29,7 +27,6 @@ TABLE = Table(
         ),
         Block(
             title="ImageNet-21K",
-            scales=(Scale.PAPER,),
             baseline=SWIN_B_K400_22K,
             isolates=("optim.backbone_lr_ratio",),
             rows=(

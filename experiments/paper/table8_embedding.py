@@ -5,7 +5,6 @@ from __future__ import annotations
 from vswin.config import EmbeddingInit
 
 from ..baselines import SWIN_T_K400
-from ..recipe import Scale
 from ..registry import Block, Reported, Row, Table
 
 TABLE = Table(
@@ -15,7 +14,6 @@ TABLE = Table(
     source="Table 8 of arXiv 2106.13230v1",
     blocks=(
         Block(
-            scales=(Scale.PAPER,),
             baseline=SWIN_T_K400,
             isolates=("init.embedding",),
             rows=(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from vswin.config import BiasInit
 
 from ..baselines import SWIN_T_K400
-from ..recipe import Scale
 from ..registry import Block, Reported, Row, Table
 
 TABLE = Table(
@@ -17,7 +16,6 @@ TABLE = Table(
     source="Table 9 of arXiv 2106.13230v1",
     blocks=(
         Block(
-            scales=(Scale.PAPER,),
             baseline=SWIN_T_K400,
             isolates=("init.bias",),
             rows=(

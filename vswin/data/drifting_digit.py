@@ -1,21 +1,22 @@
-"""The videos of Moving Digits: a handwritten digit drifts about and shows two colours, one after the other.
+"""The videos of Moving Digits: a handwritten digit hops about its place and changes between two colours.
 
-The class is the ordered pair of colours, and by construction nothing but their order tells a pair from its reverse:
+A video has a number of beats, half of them in one colour and half in another. A class says which digit it is, or any,
+and how often the colour changes. By construction nothing but the order of its beats tells a video that changes often
+from one that changes seldom:
 
-* both colours last equally long in distribution, and start equally early in the video in distribution;
-* between the two the digit is neutral, so that no two neighbouring frames, which make a token, show both;
-* the digit moves like a ball between walls from a uniformly random place in a uniformly random direction, so where it
-  is and where it goes say nothing of how late it is.
+* which two colours a video has, and where the digit is, are drawn without looking at the class;
+* as many beats are of one colour as of the other, however often it changes;
+* where the digit is in a frame is independent of where it is in the others, and so is the noise.
 
-Single frames, or the two of a token, therefore give away which two colours a video has and not which came first: a
-network without temporal attention is right about half of the time, where chance is one in six.
+A network whose tokens end with the beats and that never looks from one token to another in time can therefore only
+guess how often the colour changes. How hard a video is comes in degrees: some change once and some seven times, with
+everything between, and digits are written more or less clearly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import permutations
 from typing import Self
 
 import numpy as np
@@ -25,7 +26,7 @@ Floats = NDArray[np.float64]
 
 
 class Colour(IntEnum):
-    """Colours a digit goes through; the value is the row of ``_RGB``."""
+    """Colours of a digit; the value is the row of ``_RGB``."""
 
     RED = 0
     GREEN = 1
@@ -35,61 +36,60 @@ class Colour(IntEnum):
 
 _RGB = np.array([[1.0, 0.15, 0.15], [0.1, 0.85, 0.1], [0.2, 0.35, 1.0], [0.8, 0.8, 0.8]])
 
-# The classes, in the order of their labels.
-ORDERS: tuple[tuple[Colour, Colour], ...] = tuple(permutations((Colour.RED, Colour.GREEN, Colour.BLUE), 2))
-CLASSES = tuple(f"{first.name.lower()}-{second.name.lower()}" for first, second in ORDERS)
+
+@dataclass(frozen=True, kw_only=True)
+class VideoClass:
+    """What the videos of a class show: ``digit``, or any where it is None, in two of ``colours``, or one where there is
+    only one, which change as often as ``changes`` says (least, most).
+    """
+
+    name: str
+    digit: int | None = None
+    colours: tuple[Colour, ...] = (Colour.RED, Colour.GREEN, Colour.BLUE)
+    changes: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoStyle:
     """How the videos look. Lengths are frames and pixels, brightness is from 0 to 1; pairs are (least, most).
 
-    ``hold``: frames of each colour. ``gap``: neutral frames between the two. ``margin``: least neutral frames before
-    the first and after the second. ``speed``: pixels per frame.
+    ``beats``: parts of equal length, each in one colour. ``hop``: how far the digit is from its place at most, along
+    each axis. ``saturation``: how much of its colours a video shows, 0 is neutral. ``texture``: of the background.
+    ``noise``: standard deviation of the brightness of every pixel.
     """
 
-    frames: int = 18
+    frames: int = 16
+    beats: int = 8
     side: int = 24
-    digit: int = 14
-    hold: tuple[int, int] = (2, 4)
-    gap: tuple[int, int] = (2, 8)
-    margin: int = 1
-    speed: tuple[float, float] = (0.2, 0.8)
+    digit: int = 16
+    hop: float = 1.5
+    saturation: tuple[float, float] = (0.6, 1.0)
     texture: float = 0.4
-    noise: float = 0.08
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.frames < self.beats:
+            raise ValueError(f"expected at least {self.beats} frames, one for every beat, got {self.frames}")
 
     @classmethod
     def scaled(cls, *, side: int, frames: int) -> Self:
-        """The same videos with other sizes: lengths in pixels grow with ``side``, in frames with ``frames``.
+        """The same videos with other sizes: lengths in pixels grow with ``side``, beats with ``frames``.
 
         ValueError for an odd side, which H.264 cannot hold, one below 16 pixels, and too few frames.
         """
         if side < 16 or side % 2:
             raise ValueError(f"expected an even side of at least 16 pixels, got {side}")
-        usual = cls()
-        space, time = side / usual.side, frames / usual.frames
-        hold = max(1, int(usual.hold[0] * time)), max(1, int(usual.hold[1] * time))
-        most = min(int(usual.gap[1] * time), frames - 2 * usual.margin - 2 * hold[1])
-        return cls(
-            frames=frames,
-            side=side,
-            digit=round(usual.digit * space),
-            hold=hold,
-            # two at least, so that no two neighbouring frames show both colours
-            gap=(max(2, int(usual.gap[0] * time)), max(2, most)),
-            speed=(usual.speed[0] * space / time, usual.speed[1] * space / time),
-        )
-
-    def __post_init__(self) -> None:
-        needed = 2 * self.margin + 2 * self.hold[1] + self.gap[1]
-        if self.frames < needed:
-            raise ValueError(f"expected at least {needed} frames for two colours and the gap, got {self.frames}")
+        space = side / cls.side
+        return cls(frames=frames, side=side, digit=round(cls.digit * space), hop=cls.hop * space)
 
 
-def render(glyph: Floats, *, label: int, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """A video of ``glyph`` ([8, 8], from 0 to 1) of class ``label``: RGB, uint8 [frames, side, side, 3]."""
-    colours = _RGB[_timetable(label, style=style, generator=generator)]
-    corners = _path(style=style, generator=generator)
+def render(glyph: Floats, *, shown: VideoClass, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """A video of class ``shown`` with the digit ``glyph`` ([8, 8], from 0 to 1): RGB, uint8 [frames, side, side, 3]."""
+    saturation = generator.uniform(*style.saturation)
+    palette = _RGB[Colour.NEUTRAL] + saturation * (_RGB - _RGB[Colour.NEUTRAL])
+    beats = _beats(shown, beats=style.beats, generator=generator)
+    colours = palette[beats[np.arange(style.frames) * style.beats // style.frames]]
+    corners = _places(style=style, generator=generator)
     pixels = np.arange(style.side)
     coarse = generator.uniform(0, style.texture, size=(4, 4))
     at = (pixels + 0.5) / style.side * 4 - 0.5
@@ -107,28 +107,35 @@ def render(glyph: Floats, *, label: int, style: VideoStyle, generator: np.random
     return (frames.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _timetable(label: int, *, style: VideoStyle, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The colour of every frame: int64 [frames]."""
-    first, second = generator.integers(*style.hold, size=2, endpoint=True)
-    gap = generator.integers(*style.gap, endpoint=True)
-    slack = style.frames - 2 * style.margin - first - gap - second
-    start = style.margin + generator.integers(slack, endpoint=True)
-    table = np.full(style.frames, Colour.NEUTRAL, dtype=np.int64)
-    table[start : start + first] = ORDERS[label][0]
-    table[start + first + gap :][:second] = ORDERS[label][1]
-    return table
+def _beats(shown: VideoClass, *, beats: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The colour of every beat: int64 [beats]."""
+    first, *others = generator.permutation([int(colour) for colour in shown.colours])
+    changes = int(generator.integers(*shown.changes, endpoint=True))
+    if not changes:
+        return np.full(beats, first)
+    stretches = changes + 1
+    lengths = np.empty(stretches, dtype=np.int64)
+    # either colour has half of the beats, cut into its stretches at random
+    lengths[0::2] = _parts(beats // 2, parts=(stretches + 1) // 2, generator=generator)
+    lengths[1::2] = _parts(beats - beats // 2, parts=stretches // 2, generator=generator)
+    return np.repeat(np.where(np.arange(stretches) % 2, others[0], first), lengths)
 
 
-def _path(*, style: VideoStyle, generator: np.random.Generator) -> Floats:
+def _parts(whole: int, *, parts: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """``whole`` as a sum of so many numbers of at least 1, every such sum as likely as any other."""
+    cuts = np.sort(generator.choice(whole - 1, size=parts - 1, replace=False)) + 1
+    return np.diff([0, *cuts, whole])
+
+
+def _places(*, style: VideoStyle, generator: np.random.Generator) -> Floats:
     """The upper left corner (top, left) of the digit in every frame: [frames, 2].
 
-    Unfolding the walls makes reflection a straight line, and a uniform start stays uniform at any time.
+    Given its place, frames are independent of each other: they could come in any order.
     """
     room = style.side - style.digit
-    angle = generator.uniform(0, 2 * np.pi)
-    velocity = generator.uniform(*style.speed) * np.array([np.sin(angle), np.cos(angle)])
-    straight = generator.uniform(0, 2 * room, size=2) + np.arange(style.frames)[:, None] * velocity
-    return room - np.abs(straight % (2 * room) - room)
+    hop = min(style.hop, room / 2)
+    place = generator.uniform(hop, room - hop, size=2)
+    return place + generator.uniform(-hop, hop, size=(style.frames, 2))
 
 
 def _sample(image: Floats, *, rows: Floats, columns: Floats) -> Floats:

@@ -1,7 +1,15 @@
 """Moving Digits: a small data set of real video files with a Kinetics-style layout, made on the spot.
 
-``<data>/moving-digits/<task>/`` holds ``train.txt`` and ``val.txt`` (rows ``path label``), ``classes.txt``, the files
-``train/00000.mp4`` ... and ``manifest.json``. Training and validation share no handwritten digit.
+``<data>/moving-digits/<task>/`` holds ``train.txt``, ``val.txt`` and ``test.txt`` (rows ``path label``),
+``classes.txt``, the files ``train/00000.mp4`` ... and ``manifest.json``. No two splits share a handwritten digit.
+
+Two video tasks stand for two kinds of data. ``kinetics400`` (and ``kinetics600``, which has half as many classes more)
+is about what is seen: the class is the digit, and whether it changes its colours seldom or often. Without a sense of
+time a network tells the digit and guesses the rest. ``something`` is about time alone: any digit, and the class is how
+often it changes its colours. Without a sense of time nothing is left but chance.
+
+Still images (videos of one frame) stand for what image models are trained on: ``stills-small`` has the ten digits for
+classes, ``stills-large`` has more images and finer classes, digits by colour.
 """
 
 from __future__ import annotations
@@ -11,40 +19,98 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .annotations import DataError, Split, VideoList
-from .drifting_digit import CLASSES, Floats, VideoStyle, render
+from .drifting_digit import Colour, Floats, VideoClass, VideoStyle, render
 from .encoding import write_video
 from .exclusive import only_one
 from .upkeep.parallel import Lost, outcomes
 from .writing import writing
 
 # Part of every manifest: raise it when the same parameters give other videos, and old data sets are made again.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 _FRAME_RATE = 8
 _PER_JOB = 16
 _SECONDS_PER_JOB = 3600.0
 
 
+def paces(*changes: tuple[int, int]) -> tuple[VideoClass, ...]:
+    """Any digit; a class for each of ``changes``, how often the colour changes (least, most)."""
+    return tuple(VideoClass(name=f"{least}-to-{most}-changes", changes=(least, most)) for least, most in changes)
+
+
+def digits_and_paces(digits: int, *changes: tuple[int, int]) -> tuple[VideoClass, ...]:
+    """So many digits, each at every one of ``paces``."""
+    return tuple(
+        replace(pace, name=f"{digit}-{pace.name}", digit=digit)
+        for digit, pace in product(range(digits), paces(*changes))
+    )
+
+
+def still_digits(*colours: Colour) -> tuple[VideoClass, ...]:
+    """The ten digits in each of ``colours``; the class says which."""
+    return tuple(
+        VideoClass(name=f"{digit}-{colour.name.lower()}", digit=digit, colours=(colour,), changes=(0, 0))
+        for digit, colour in product(range(10), colours)
+    )
+
+
+SELDOM_OR_OFTEN = ((1, 2), (5, 7))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A data set to generate: ``name`` is its folder, ``train`` and ``val`` its numbers of videos."""
+    """A data set to generate: ``name`` is its folder, ``train``, ``val`` and ``test`` its numbers of videos."""
 
     name: str
     train: int
     val: int
+    test: int
+    classes: tuple[VideoClass, ...] = field(default_factory=lambda: digits_and_paces(3, *SELDOM_OR_OFTEN))
     style: VideoStyle = field(default_factory=VideoStyle)
 
+    @property
+    def videos(self) -> dict[Split, int]:
+        """How many videos each split has."""
+        return {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}
 
-COLOUR_ORDER = Task(name="colour-order", train=768, val=384)
-TINY = Task(name="tiny", train=24, val=12)
-TASKS = (COLOUR_ORDER, TINY)
+
+_NOISY = VideoStyle(noise=0.12)
+_STILL = VideoStyle(frames=1, beats=1)
+
+KINETICS_400 = Task(
+    name="kinetics400", train=768, val=192, test=384, classes=digits_and_paces(6, *SELDOM_OR_OFTEN), style=_NOISY
+)
+KINETICS_600 = Task(
+    name="kinetics600", train=1152, val=288, test=576, classes=digits_and_paces(9, *SELDOM_OR_OFTEN), style=_NOISY
+)
+SOMETHING = Task(
+    name="something", train=768, val=192, test=384, classes=paces((1, 1), (2, 3), (4, 5), (6, 7)), style=_NOISY
+)
+STILLS_SMALL = Task(
+    name="stills-small", train=2400, val=200, test=400, classes=still_digits(Colour.NEUTRAL), style=_STILL
+)
+STILLS_LARGE = Task(name="stills-large", train=4800, val=400, test=800, classes=still_digits(*Colour), style=_STILL)
+TINY = Task(name="tiny", train=24, val=12, test=12)
+TINY_STILLS = Task(name="tiny-stills", train=20, val=10, test=10, classes=still_digits(Colour.NEUTRAL), style=_STILL)
+TINY_STILLS_LARGE = Task(
+    name="tiny-stills-large",
+    train=20,
+    val=20,
+    test=20,
+    classes=still_digits(Colour.RED, Colour.NEUTRAL),
+    style=_STILL,
+)
+MINI_TASKS = (KINETICS_400, KINETICS_600, SOMETHING, STILLS_SMALL, STILLS_LARGE)
+TINY_TASKS = (TINY, TINY_STILLS, TINY_STILLS_LARGE)
 
 
 def generate(
@@ -93,13 +159,13 @@ def is_complete(data: Path, *, task: Task, seed: int = 0) -> bool:
 def _write(folder: Path, *, task: Task, seed: int, workers: int, on_videos: Callable[[int], None]) -> None:
     glyphs = _glyphs()
     jobs: list[_Job] = []
-    for split, count in ((Split.TRAIN, task.train), (Split.VAL, task.val)):
+    for split, count in task.videos.items():
         (folder / split).mkdir(exist_ok=True)
         for unfinished in (folder / split).glob(".*"):
             unfinished.unlink()
         for first in range(0, count, _PER_JOB):
             numbers = range(first, min(first + _PER_JOB, count))
-            jobs.append(_Job(folder, split, numbers, seed, task.style, glyphs[split]))
+            jobs.append(_Job(folder, split, numbers, seed, task, glyphs[split]))
     if workers == 1:
         for job in jobs:
             on_videos(_run(job))
@@ -110,9 +176,9 @@ def _write(folder: Path, *, task: Task, seed: int, workers: int, on_videos: Call
                     raise DataError(f"{job.folder}: the process that made videos {written.why}; run the same again")
                 on_videos(written)
     # Only now: what lists have been written for is whole.
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-    for split, count in ((Split.TRAIN, task.train), (Split.VAL, task.val)):
-        rows = (f"{split}/{number:05d}.mp4 {number % len(CLASSES)}\n" for number in range(count))
+    (folder / "classes.txt").write_text("".join(f"{each.name}\n" for each in task.classes))
+    for split, count in task.videos.items():
+        rows = (f"{split}/{number:05d}.mp4 {number % len(task.classes)}\n" for number in range(count))
         (folder / f"{split}.txt").write_text("".join(rows))
     (folder / "manifest.json").write_text(json.dumps(_manifest(folder, task=task, seed=seed), indent=2) + "\n")
 
@@ -125,8 +191,8 @@ class _Job:
     split: Split
     numbers: range
     seed: int
-    style: VideoStyle
-    glyphs: Floats
+    task: Task
+    glyphs: _Glyphs
 
 
 def _run(job: _Job) -> int:
@@ -136,8 +202,9 @@ def _run(job: _Job) -> int:
         if path.exists():
             continue
         generator = np.random.default_rng([job.seed, list(Split).index(job.split), number])
-        glyph = job.glyphs[generator.integers(len(job.glyphs))]
-        frames = render(glyph, label=number % len(CLASSES), style=job.style, generator=generator)
+        wanted = job.task.classes[number % len(job.task.classes)]
+        glyph = job.glyphs.pick(wanted.digit, generator=generator)
+        frames = render(glyph, shown=wanted, style=job.task.style, generator=generator)
         # A process of a killed call may still be at work on the same video.
         part = path.with_name(f".{os.getpid()}-{path.name}")
         write_video(part, frames, frame_rate=_FRAME_RATE)
@@ -148,12 +215,27 @@ def _run(job: _Job) -> int:
     return len(job.numbers)
 
 
-def _glyphs() -> dict[Split, Floats]:
-    """Handwritten digits from 0 to 1, [digits, 8, 8], the even ones of scikit-learn's for training."""
+@dataclass(frozen=True)
+class _Glyphs:
+    """Handwritten digits from 0 to 1, [digits, 8, 8], and which digits they are."""
+
+    images: Floats
+    digits: NDArray[np.int64]
+
+    def pick(self, digit: int | None, *, generator: np.random.Generator) -> Floats:
+        """One of them, [8, 8]; any where ``digit`` is None."""
+        images = self.images if digit is None else self.images[self.digits == digit]
+        return images[generator.integers(len(images))]
+
+
+def _glyphs() -> dict[Split, _Glyphs]:
+    """Half of scikit-learn's handwritten digits for training, a quarter each for validation and test."""
     from sklearn.datasets import load_digits
 
-    images = load_digits().images / 16
-    return {Split.TRAIN: images[0::2], Split.VAL: images[1::2]}
+    found = load_digits()
+    images, digits = found.images / 16, found.target.astype(np.int64)
+    parts = {Split.TRAIN: slice(0, None, 2), Split.VAL: slice(1, None, 4), Split.TEST: slice(3, None, 4)}
+    return {split: _Glyphs(images[part], digits[part]) for split, part in parts.items()}
 
 
 def _manifest(folder: Path, *, task: Task, seed: int) -> dict[str, Any]:

@@ -69,11 +69,13 @@ class SwinTransformer2D(nn.Module):
         initialise_linear_layers(self)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] -> tokens [B, 1, H', W', C] after the final norm.
+        """Images [B, 3, H, W], or clips of one frame [B, 3, 1, H, W] -> tokens [B, 1, H', W', C] after the final norm.
 
         Raises:
             ValueError: another rank or number of channels, no pixels, or no floating-point numbers.
         """
+        if images.ndim == 5 and images.shape[2] == 1:
+            images = images[:, :, 0]
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
                 f"expected images of shape [B, 3, H, W], got {list(images.shape)}; "
@@ -86,5 +88,5 @@ class SwinTransformer2D(nn.Module):
         return self.norm(x)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W], any size -> logits [B, num_classes]."""
+        """Images [B, 3, H, W] of any size, or clips of one frame -> logits [B, num_classes]."""
         return self.head(reduce(self.features(images), "b t h w c -> b c", "mean"))

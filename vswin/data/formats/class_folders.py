@@ -12,13 +12,13 @@ from pathlib import Path
 from unicodedata import normalize
 
 from . import placed
-from .rows import DataError, Gathering, Split
+from .rows import PUBLISHED_SPLITS, DataError, Gathering, Split
 
 
 def folders_of(folder: Path) -> dict[Split, Path]:
     """The folder of each split that has class folders in it."""
     found: dict[Split, Path] = {}
-    for split in Split:
+    for split in PUBLISHED_SPLITS:
         ours = [path for path in placed.split_folders(folder, split=split) if _class_folders(path)]
         if len(ours) > 1:
             names = ", ".join(f"{path.name}/" for path in ours)
@@ -30,7 +30,7 @@ def folders_of(folder: Path) -> dict[Split, Path]:
 
 def classes_of(folders: Mapping[Split, Path]) -> tuple[str, ...]:
     """The names of the class folders of both splits, in order; DataError where a split is missing."""
-    for split in Split:
+    for split in PUBLISHED_SPLITS:
         if split not in folders:
             there = ", ".join(str(path) for path in folders.values())
             raise DataError(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from . import placed
-from .rows import DataError, Gathering, Split, read_text
+from .rows import PUBLISHED_SPLITS, DataError, Gathering, Split, read_text
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
@@ -28,7 +28,7 @@ def classes_of(files: Mapping[Split, Path]) -> tuple[str, ...]:
 
     Raises DataError where a split is missing: without it a class could be missed and the others renumbered.
     """
-    for split in Split:
+    for split in PUBLISHED_SPLITS:
         if split not in files:
             there = ", ".join(str(path) for path in files.values())
             raise DataError(

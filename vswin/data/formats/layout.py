@@ -3,6 +3,8 @@
 **Lists** (ours; they win over everything else)
     train.txt, val.txt         rows "path label"; paths are absolute, or
                                relative to the folder, train/, videos_train/
+    test.txt                   the same, may be missing: only for recipes that
+                               are tested on a split of its own
     classes.txt                class names in the order of their labels, one
                                per line; may be missing
 
@@ -41,7 +43,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import class_folders, kinetics_csv, list_file, placed, something_something
-from .rows import DataError, Format, Gathering, Listing, NoDataError, Split, where_to_put
+from .rows import PUBLISHED_SPLITS, DataError, Format, Gathering, Listing, NoDataError, Split, where_to_put
 
 _PLACES = ("", "annotations", "labels")
 _LOOKED_FOR = "train.txt and val.txt, lists, Kinetics CSVs, Something-Something JSONs, train/<class>/ and val/<class>/"
@@ -142,7 +144,7 @@ def _annotations(place: Path) -> list[tuple[Format, Split, Path]]:
     found = []
     for path in sorted(place.glob("[!.]*")) if place.is_dir() else []:
         words = set(re.split(r"[_\-. ]+", path.stem.lower()))
-        for split in Split:
+        for split in PUBLISHED_SPLITS:
             if words & set(placed.SPLIT_WORDS[split]) and path.is_file() and (format_ := _format(path)):
                 found.append((format_, split, path))
     return found

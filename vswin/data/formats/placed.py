@@ -15,6 +15,7 @@ IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png"})
 SPLIT_WORDS = {
     Split.TRAIN: ("train", "training"),
     Split.VAL: ("val", "validation", "validate", "valid"),
+    Split.TEST: ("test", "testing"),
 }
 
 _SAMPLE = 32

@@ -7,12 +7,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from vswin.config import Split
 
-class Split(StrEnum):
-    """Parts of a data set; the value is the name of its list, ``train.txt`` or ``val.txt``."""
+# What published annotations have; a test split is read from lists of ours only.
+PUBLISHED_SPLITS = (Split.TRAIN, Split.VAL)
 
-    TRAIN = "train"
-    VAL = "val"
+__all__ = [
+    "PUBLISHED_SPLITS",
+    "DataError",
+    "Format",
+    "Gathering",
+    "Listing",
+    "NoDataError",
+    "Row",
+    "Split",
+    "read_lines",
+    "read_text",
+    "where_to_put",
+]
 
 
 class DataError(Exception):

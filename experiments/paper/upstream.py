@@ -1,0 +1,28 @@
+"""What the miniature starts from: image models trained on still digits, and a video model trained on one of them."""
+
+from __future__ import annotations
+
+from .. import upstream
+from ..recipe import Scale
+from ..registry import Block, Row, Table
+
+TABLE = Table(
+    id=upstream.TABLE_ID,
+    caption="Models that the miniature starts from, trained here; at scale paper these are published files.",
+    question="How good are the models that training starts from?",
+    source="",
+    blocks=(
+        Block(
+            scales=(Scale.MINI, Scale.TINY),
+            rows=tuple(
+                Row(source.name, label=source.label, recipe=source.recipe) for source in upstream.SOURCES.values()
+            ),
+        ),
+    ),
+    notes=(
+        "Still digits: ten classes of 1,600 images stand for ImageNet-1K, forty classes of 4,800 images for "
+        "ImageNet-21K. Accuracies on the two do not compare.",
+        "Every run is one, of seed 0, shared by all seeds of what starts from it: intervals of other tables say "
+        "nothing of other image models.",
+    ),
+)
