@@ -204,9 +204,9 @@ def data_generate(
     Interrupted, the same command goes on.
     """
     from vswin.data.drifting_digit import VideoStyle
-    from vswin.data.moving_digits import MINI_TASKS, TINY_TASKS, Task, generate, is_complete
+    from vswin.data.moving_digits import MINI_TASKS, TASKS, Task, generate, is_complete
 
-    tasks = {f"moving-digits/{task.name}": task for task in (*MINI_TASKS, *TINY_TASKS)}
+    tasks = {f"moving-digits/{task.name}": task for task in TASKS}
     own = {"--train": train, "--val": val, "--size": size, "--frames": frames}
     if name is None:
         given = [option for option, value in own.items() if value is not None]

@@ -222,13 +222,13 @@ def videos(dataset: str) -> Mapping[Split, int]:
     """How many videos every split has: those that lie here, else as many as are published."""
     from vswin.data.annotations import DataError, VideoList
     from vswin.data.formats.layout import Layout
-    from vswin.data.moving_digits import MINI_TASKS, TINY_TASKS
+    from vswin.data.moving_digits import TASKS
 
     try:
         splits = Layout.of(folders.data() / dataset).files
         return {split: len(VideoList.of_split(folders.data(), dataset=dataset, split=split)) for split in splits}
     except DataError:
-        generated = {f"moving-digits/{task.name}": task.videos for task in (*MINI_TASKS, *TINY_TASKS)}
+        generated = {f"moving-digits/{task.name}": task.videos for task in TASKS}
         if dataset in generated:
             return generated[dataset]
         if dataset not in _VIDEOS:
