@@ -8,15 +8,35 @@ from pathlib import Path
 import pytest
 import typer.core
 import typer.main
+from command_line import Vswin
 
 from experiments.cli import app
+from experiments.profiles import find_profile
 from experiments.regenerate import generated
 from experiments.tables import stale, unwanted
 
 CLONE = Path(__file__).resolve().parent.parent
 README = (CLONE / "README.md").read_text()
 BLOCKS = re.findall(r"(?m)(?:^(?: {4}).*\n)+", README)
-COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", README)
+LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = LINES + re.findall(r"`([^`\n]+)`", README)
+# Lines of blocks that another test runs as they stand, or at another size.
+ELSEWHERE = {
+    "vswin data split my-clips": "test_own_videos.py::test_the_whole_way_from_clips_to_predictions",
+    "vswin data check my-clips": "test_own_videos.py::test_the_whole_way_from_clips_to_predictions",
+    "vswin tables mine --scale paper": "test_own_videos.py::test_the_whole_way_from_clips_to_predictions",
+    "vswin predict new.mp4 --checkpoint runs/paper/SIGNATURE/seed-0": (
+        "test_own_videos.py::test_the_whole_way_from_clips_to_predictions"
+    ),
+    "vswin predict clips/ --checkpoint swin_tiny_patch244_window877_kinetics400_1k.pth --labels kinetics400.txt": (
+        "test_predict.py::test_the_best_five_of_a_published_file_are_those_computed_by_hand"
+    ),
+    "vswin features clips/ --checkpoint swin_tiny_patch244_window877_kinetics400_1k.pth --out features.npz": (
+        "test_predict.py::test_features_are_what_the_head_sees"
+    ),
+}
+# Commands that train take another scale here; what they do is the same code.
+AT_TINY = ("run", "launch", "sync")
 
 
 def commands(program: str) -> list[str]:
@@ -26,11 +46,50 @@ def commands(program: str) -> list[str]:
 @pytest.mark.parametrize("line", commands("vswin"))
 def test_vswin_commands_parse(line: str) -> None:
     arguments = shlex.split(line)[1:]
+    if len(arguments) == 1:
+        # a command that is only spoken of
+        assert arguments[0] in typer.main.get_command(app).list_commands(None)
+        return
     command = typer.main.get_command(app)
     context = command.make_context("vswin", arguments)
     while isinstance(command, typer.core.TyperGroup):
         name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, arguments, parent=context)
+
+
+def to_run() -> list[str]:
+    """The ``vswin`` lines of blocks that are not marked with what they need and that no other test runs."""
+    plain = [line for line in LINES if line.startswith("vswin ") and "# needs " not in line]
+    return [line.split("  #")[0].strip() for line in plain if line.split("  #")[0].strip() not in ELSEWHERE]
+
+
+@pytest.mark.slow
+def test_commands_that_need_nothing_run(vswin: Vswin, home: Path) -> None:
+    """In the order of the README, in one place, as somebody who follows it."""
+    lines = to_run()
+    assert len(lines) >= 10
+    for line in lines:
+        _, command, *arguments = shlex.split(line)
+        if command in AT_TINY and "--scale" not in arguments:
+            arguments += ["--scale", "tiny"]
+        vswin(command, *arguments)
+    assert list((home / "results" / "mini" / "tables").glob("*.tex"))
+
+
+def test_what_is_run_elsewhere_is_in_the_readme_and_there() -> None:
+    for line, test in ELSEWHERE.items():
+        assert any(shown.split("  #")[0].strip() == line for shown in LINES), line
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (CLONE / "tests" / file).read_text()
+
+
+def test_the_profile_in_the_readme_is_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [text] = re.findall(r"(?s)```toml\n(.*?)```", README)
+    (home / "profiles.toml").write_text(text)
+    monkeypatch.setenv("VSWIN_PROFILES", str(home / "profiles.toml"))
+    profile = find_profile("gpu")
+    assert profile is not None
+    assert (profile.gpus, profile.parallel) == (8, 4)
 
 
 @pytest.mark.parametrize("line", commands("make"))
@@ -50,7 +109,7 @@ def test_python_in_the_readme_runs(code: str) -> None:
 
 def test_linked_files_exist() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith(("http", "#")) or (CLONE / target).exists(), target
+        assert target.startswith(("http", "#")) or (CLONE / target.partition("#")[0]).exists(), target
 
 
 def test_the_speed_in_the_readme_was_measured() -> None:
