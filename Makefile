@@ -91,6 +91,7 @@ results: .venv/.core
 bench: .venv/.core
 	@$(BIN)/python -m vswin.bench.model
 	@$(BIN)/python -m experiments.bench
+	@$(BIN)/python -m experiments.bench_tables
 
 # No environment is made: a GPU machine brings its own torch.
 bench-gpu:
