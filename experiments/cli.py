@@ -243,11 +243,15 @@ def launch(
             submitted = launch_on_profile(
                 console, steps, on=on, profile=profile, runtime=runtime, allow_dirty=allow_dirty, mode=mode
             )
+            stuck = [step for step in steps if step.action is Action.BLOCKED and step not in submitted]
+            if stuck:
+                display.show_plan(console, stuck, title="not submitted")
             if not submitted:
-                console.print(f"nothing to submit: {len(todo)} of {len(steps)} runs wait or run; see vswin status")
+                waiting = sum(is_on_cluster(step) for step in steps)
+                console.print(f"nothing to submit: {waiting} of {len(steps)} runs wait or run; see vswin status")
             if as_json:
                 display.print_json([display.step_json(step) for step in _plan(chosen, seeds)])
-            if left:
+            if left or stuck:
                 raise typer.Exit(1)
             return
         if on_cluster := [step for step in todo if is_on_cluster(step)]:

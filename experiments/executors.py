@@ -67,6 +67,7 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         "VSWIN_RESULTS": folders.results(),
         # in front of an editable install
         "PYTHONPATH": code,
+        **({"MLFLOW_TRACKING_URI": uri} if (uri := folders.tracking_uri()).startswith("http") else {}),
     }
     setup = [
         *profile.setup,

@@ -90,21 +90,26 @@ def _work(runs: list[tuple[str, str, str, int]], runtime: Runtime) -> None:
     from vswin.training.distributed import World
 
     failed = []
-    for scale, variant, signature, seed in runs:
-        run = RunDirectory(Scale(scale), signature, seed)
-        name = f"{variant} seed {seed}"
-        if _failed_in_this_job(run):
-            print(f"{name} failed in an earlier start of this job and is left alone", flush=True)
-            failed.append(name)
-            continue
-        try:
-            run_one(run.scale, variant, signature, seed, runtime=runtime)
-        except Exception as error:
-            # ranks that are out of step could not go on together
-            if len(runs) == 1 or World.from_environment().size > 1 or isinstance(error, FencedError):
-                raise
-            traceback.print_exc()
-            failed.append(name)
+    with stop_signals() as stop:
+        for scale, variant, signature, seed in runs:
+            run = RunDirectory(Scale(scale), signature, seed)
+            name = f"{variant} seed {seed}"
+            if _failed_in_this_job(run):
+                print(f"{name} failed in an earlier start of this job and is left alone", flush=True)
+                failed.append(name)
+                continue
+            if stop.requested:
+                # it came when the run before was as good as done
+                _end_stopped(stop, is_first=World.from_environment().is_first)
+                raise StopRequested(f"stopped before {name}")
+            try:
+                run_one(run.scale, variant, signature, seed, runtime=runtime, stop=stop)
+            except Exception as error:
+                # ranks that are out of step could not go on together
+                if len(runs) == 1 or World.from_environment().size > 1 or isinstance(error, FencedError):
+                    raise
+                traceback.print_exc()
+                failed.append(name)
     if failed:
         raise RunsFailedError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
 
@@ -147,6 +152,7 @@ def run_one(
     *,
     runtime: Runtime,
     on_step: OnStep = lambda step, metrics: None,
+    stop: Stop | None = None,
 ) -> None:
     """Train and test one run, from its newest checkpoint if there is one. Leaves its records or ``error.txt``.
 
@@ -164,7 +170,7 @@ def run_one(
         return
     # the first process owns the directory; the others only compute
     owner = Ownership(run) if world.is_first else None
-    with stop_signals() as stop:
+    with nullcontext(stop) if stop else stop_signals() as stop:
         try:
             if not same:
                 raise SignatureError(
@@ -173,11 +179,9 @@ def run_one(
                 )
             _train_and_test(run, experiment, owner, world=world, runtime=runtime, stop=stop, on_step=on_step)
         except StopRequested:
-            if owner is None:
-                stop.await_end()
-                raise
-            owner.stopped()
-            stop.hand_over()
+            if owner:
+                owner.stopped()
+            _end_stopped(stop, is_first=world.is_first)
             raise
         except DistributedError as error:
             if stop.requested and owner is None:
@@ -192,6 +196,14 @@ def run_one(
             # whichever process it is: what the first one notices is only that another is gone
             write_text(run.error, traceback.format_exc())
             raise
+
+
+def _end_stopped(stop: Stop, *, is_first: bool) -> None:
+    """Leave it to Slurm to start this job again, where it will; all is saved."""
+    if is_first:
+        stop.hand_over()
+    else:
+        stop.await_end()
 
 
 def check_ready(experiments: Collection[Experiment]) -> None:

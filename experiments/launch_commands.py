@@ -46,8 +46,8 @@ def what_is_missing(steps: Iterable[Step], *, profile: Profile | None, allow_dir
 
 def launch_on_profile(
     console: Console, steps: list[Step], *, on: str, profile: Profile, runtime: Runtime, allow_dirty: bool, mode: Mode
-) -> int:
-    """Submit what can be submitted and return how many runs were; jobs go on without this process."""
+) -> list[Step]:
+    """Submit what can be submitted, and return that; jobs go on without this process."""
     from .slurm_launch import launch_on_slurm, submittable
 
     todo = submittable(steps)
@@ -57,7 +57,7 @@ def launch_on_profile(
         jobs = launch_on_slurm(todo, name=on, profile=profile, runtime=runtime, code=code)
         console.print(f"submitted {len(todo)} of {len(steps)} runs to {on}: {', '.join(jobs)}")
         console.print("they go on without this terminal: vswin status")
-    return len(todo)
+    return todo
 
 
 def set_aside(steps: Iterable[Step], mode: Mode) -> None:

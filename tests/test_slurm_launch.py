@@ -332,7 +332,14 @@ def test_two_nodes_train_one_run_with_uncommitted_code(
         assert provenance.attempts == (2 if run == first else 1)
 
 
-def test_more_runs_than_an_array_may_have(cluster: SlurmCluster, vswin: Vswin) -> None:
+def test_more_runs_than_an_array_may_have_and_no_accounting(
+    cluster: SlurmCluster, vswin: Vswin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sacct = tmp_path / "bin" / "sacct"
+    sacct.parent.mkdir()
+    sacct.write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1\n")
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sacct.parent}:{os.environ['PATH']}")
     answer = vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never")
     match = re.search(r"submitted 25 of 25 runs to never: (\d+), (\d+)\n", answer.stdout)
     assert match
