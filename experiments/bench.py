@@ -24,6 +24,7 @@ from .journal import Journal
 from .recipe import Scale
 from .registry import find_variant, tables
 from .runtime import default_runtime
+from .system_metrics import SAMPLE_SECONDS, SystemMetrics
 
 _EPOCHS = 2
 _REPEATS = 15
@@ -95,6 +96,7 @@ def measure() -> list[Part]:
         numbers = iter(range(10**9))
         # what is forced to disk once a second is timed on its own
         journal_ms = _median_ms(lambda: journal.write(next(numbers), {**metrics, **clock.metrics()}), repeats=500)
+        system_ms = _median_ms(SystemMetrics().sample)
         journal_sync_ms = _median_ms(journal.sync, before=lambda: journal.write(next(numbers), metrics))
         journal.close()
         optimizer = build_optimizer(model, recipe.optim)
@@ -110,6 +112,7 @@ def measure() -> list[Part]:
         Part("training step", step_ms, 1),
         Part("journal, a line", journal_ms, 1),
         Part("journal, forced to disk once a second", journal_sync_ms, max(1.0, 1 / seconds_per_step)),
+        Part("system metrics, every 10 s", system_ms, max(1.0, SAMPLE_SECONDS / seconds_per_step)),
         Part(
             "checkpoint, every epoch",
             checkpoint_ms,

@@ -63,7 +63,7 @@ def postgres(folder: Path) -> Iterator[str]:
         wait_for(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
         create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "vswin", "mlflow"]
         subprocess.run(create, check=True)
-        yield f"postgresql://vswin@127.0.0.1:{port}/mlflow"
+        yield f"postgresql+psycopg2://vswin@127.0.0.1:{port}/mlflow"
     finally:
         # a fast shutdown, which does not wait for clients
         server.send_signal(signal.SIGINT)
@@ -89,7 +89,9 @@ class MlflowServer:
                 self._command, stdout=log, stderr=log, env=environment, start_new_session=True
             )
         if wait:
-            wait_for(self.answers, seconds=600)
+            process = self._process
+            wait_for(lambda: self.answers() or process.poll() is not None, seconds=600)
+            assert process.poll() is None, (self._folder / "mlflow-server.log").read_text()
 
     def answers(self) -> bool:
         try:
