@@ -119,8 +119,11 @@ class Follower:
                     self._failure = json.loads(line)
 
 
-def main(scale: Scale, orders: IO[str]) -> None:
-    """Follow the runs named in ``orders``, a JSON line each, until it ends; then send the rest."""
+def main(scale: Scale, orders: IO[str], answers: IO[str]) -> None:
+    """Follow the runs named in ``orders``, a JSON line each, until it ends; then send the rest.
+
+    ``answers`` gets a line after every call that the store answered: empty, or in JSON why something failed.
+    """
     from .tracking import Mirror
 
     os.nice(_NICE)
@@ -136,7 +139,7 @@ def main(scale: Scale, orders: IO[str]) -> None:
     def say(failure: str | None = None) -> None:
         # whoever started this may be gone
         with contextlib.suppress(OSError):
-            print("" if failure is None else json.dumps(failure), flush=True)
+            print("" if failure is None else json.dumps(failure), file=answers, flush=True)
 
     Thread(target=listen, daemon=True).start()
     mirror = Mirror(on_call=say)
@@ -177,4 +180,7 @@ def _orders(told: SimpleQueue[tuple[str, int] | None], *, seconds: float) -> Ite
 
 
 if __name__ == "__main__":
-    main(Scale(sys.argv[1]), sys.stdin)
+    # whatever else anybody prints goes to the log
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        main(Scale(sys.argv[1]), sys.stdin, out)
