@@ -31,7 +31,7 @@ from .runtime import default_runtime
 from .upstream import SEED
 
 BASELINE = "table4/joint"
-RATES = (10, 20, 40)
+RATES = (20, 40)
 EPOCHS = (8, 12)
 SEEDS = (0,)
 

@@ -10,7 +10,7 @@ from one that changes seldom:
 
 A network whose tokens end with the beats and that never looks from one token to another in time can therefore only
 guess how often the colour changes. How hard a video is comes in degrees: some change once and some seven times, with
-everything between, and digits are written more or less clearly.
+much between, and digits are written more or less clearly.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def still_digits(*colours: Colour) -> tuple[VideoClass, ...]:
     )
 
 
-SELDOM_OR_OFTEN = ((1, 2), (5, 7))
+SELDOM_OR_OFTEN = ((1, 2), (6, 7))
 
 
 @dataclass(frozen=True, kw_only=True)
