@@ -145,7 +145,7 @@ def scripts(steps: list[Step], *, name: str, profile: Profile, code: Path) -> li
     found = []
     for array in arrays(steps, runs_per_job=profile.runs_per_job, longest=longest, parallel=profile.parallel):
         folder = _jobs_folder(steps[0].run.scale) / "LAUNCH"
-        waits_for = [f"afterok:{_job_of(run) or run.signature}" for run in array.waits_for]
+        waits_for = [f"afterok:{_job_of(run) or f'JOB-OF-{run.signature}'}" for run in array.waits_for]
         waits_for += [] if array.after is None else [f"afterany:ARRAY-{array.after}"]
         parameters = slurm_parameters(
             replace(profile, parallel=array.parallel),

@@ -154,21 +154,26 @@ def profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    slurm_cluster: SlurmCluster, profiles: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+    slurm_cluster: SlurmCluster,
+    profiles: Path,
+    tiny_data: Path,
+    tiny_upstream: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Tables 4 and 6, two seeds, launched as one array over two nodes: the folder of their runs."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(tiny_upstream / "tiny", folder / "runs" / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("DATA", tiny_data), ("RUNS", folder / "runs"), ("RESULTS", folder / "results")):
             patch.setenv(f"VSWIN_{name}", str(value))
         command = vswin_command("launch", "table4", "table6", "--seeds", "2", *ON_TEST, "test")
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert re.search(r"submitted 10 of 10 runs to test: \d+\n", said)
+        assert re.search(r"submitted 10 of 11 runs to test: \d+\n", said)
         again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert "nothing to submit" in again
         eventually("tables 4 and 6 are done", lambda: are_done("table4", "table6", seeds=2), seconds=280)
         again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert "nothing to do: all 10 runs are done" in again
+        assert "nothing to do: all 11 runs are done" in again
         nodes = set()
         for run in runs_of("table4", "table6", seeds=2):
             assert record_of(run).provenance.attempts == 1
@@ -186,7 +191,7 @@ def cluster(slurm_cluster: SlurmCluster, profiles: Path, home: Path) -> Iterator
 
 
 def test_array_over_two_nodes(undisturbed: Path) -> None:
-    assert len(list(undisturbed.glob("*/seed-*"))) == 10
+    assert len(list(undisturbed.glob("*/seed-*"))) == 11
 
 
 def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
@@ -277,6 +282,44 @@ def test_own_error_is_left_alone(
     victim.write_bytes(whole)
 
 
+def test_upstream_runs_first_and_when_it_fails_its_dependants_are_blocked(
+    cluster: SlurmCluster, vswin: Vswin, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs" / "tiny"
+    shutil.rmtree(runs)
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    monkeypatch.setenv("VSWIN_DATA", str(data))
+    victim = next(path for path in (data / "moving-digits" / "tiny-stills" / "train").rglob("*") if path.is_file())
+    whole = victim.read_bytes()
+    victim.write_bytes(b"no picture")
+    dependants = runs_of("table8")
+    [experiment, *_] = experiments(Scale.TINY, [find_table("table8")])
+    [image_model] = [RunDirectory(Scale.TINY, each.recipe.signature, 0) for each in experiment.upstream]
+
+    assert "submitted 3 of 3" in vswin("launch", "table8", "--seeds", "1", *ON_TEST, "test").stdout
+    assert ended(image_model) is Failure.OWN_ERROR
+    for run in dependants:
+        assert ended(run) in (Failure.CANCELLED, Failure.DEPENDENCY)
+    answer = vswin("launch", "table8", "--seeds", "1", *ON_TEST, "test", code=1)
+    told = " ".join(answer.stdout.split())
+    assert "BLOCKED" in told
+    assert "image-t-small failed" in told
+    assert "submitted" not in told.replace("not submitted", "")
+
+    # other pictures make another model
+    victim.write_bytes(whole)
+    shutil.rmtree(runs)
+    vswin("launch", "table8", "--seeds", "1", *ON_TEST, "test")
+    eventually("table 8 is done", lambda: are_done("table8"), seconds=240)
+    [first] = cluster.attempts(job_of(image_model))
+    for run in dependants:
+        [second] = cluster.attempts(job_of(run))
+        assert first.end is not None
+        assert second.start is not None
+        assert first.end <= second.start
+
+
 def test_launcher_killed_between_sbatch_and_bookkeeping(
     cluster: SlurmCluster, vswin: Vswin, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +384,7 @@ def test_more_runs_than_an_array_may_have_and_no_accounting(
     sacct.chmod(0o755)
     monkeypatch.setenv("PATH", f"{sacct.parent}:{os.environ['PATH']}")
     answer = vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never")
-    match = re.search(r"submitted 25 of 25 runs to never: (\d+), (\d+)\n", answer.stdout)
+    match = re.search(r"submitted 25 of 26 runs to never: (\d+), (\d+)\n", answer.stdout)
     assert match
     queue = cluster.call("squeue", "--noheader", "--array", "--format=%i").split()
     assert sorted(queue) == sorted(
