@@ -134,7 +134,7 @@ def plan(
             states[run] = state(run, experiment.protocols)
         return states[run]
 
-    steps = []
+    steps: list[Step] = []
     for experiment, seed in todo:
         run = directory(experiment, seed)
         # only what was asked for is done again
@@ -142,7 +142,7 @@ def plan(
         action, why = decide(state_of(experiment, seed), own, failure(run), fruitless(run))
         sources = [source for source in experiment.upstream if state_of(source, upstream.SEED) is not State.DONE]
         if sources and action.needs_work:
-            action, why = Action.BLOCKED, _blocked(sources, state_of)
+            action, why = Action.BLOCKED, _blocked(sources, steps)
         waits_for = tuple(directory(source, upstream.SEED) for source in sources) if action is Action.BLOCKED else ()
         steps.append(Step(experiment, seed, action, why, waits_for))
     return steps
@@ -167,9 +167,8 @@ def is_upstream(experiment: Experiment) -> bool:
     return experiment.variants[0].table == upstream.TABLE_ID
 
 
-def _blocked(sources: list[Experiment], state_of: Callable[[Experiment, int], State]) -> str:
-    failed = [source for source in sources if state_of(source, upstream.SEED) is State.FAILED]
-    if failed:
-        error = directory(failed[0], upstream.SEED).last_error()
-        return f"{failed[0].name} failed: {error or 'see its error.txt'}"
+def _blocked(sources: list[Experiment], before: list[Step]) -> str:
+    for step in before:
+        if step.action is Action.FAILED and step.experiment in sources:
+            return f"{step.experiment.name} failed: {step.run.last_error() or step.why}"
     return f"waits for {' and '.join(source.name for source in sources)}"
