@@ -16,8 +16,7 @@ import numpy as np
 
 from vswin.config import Precision
 
-from . import provenance, tables
-from .collect import records_folder
+from . import folders, provenance, tables
 from .comparison import Results
 from .recipe import Scale, to_dict
 from .record import SCHEMA, Curve, Details, Kind, Provenance, Record, dump, pack
@@ -36,7 +35,7 @@ def write_records(scale: Scale, *, count: int) -> int:
         for experiment in chosen:
             for record in _records(experiment, scale=scale, seed=written // len(chosen)):
                 details = _details(rng)
-                path = records_folder(scale) / f"{record.name}.json"
+                path = folders.records(scale) / f"{record.name}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 record = dataclasses.replace(record, top1=100 * float(details.right.mean()))
                 path.with_suffix(".npz").write_bytes(pack(details))

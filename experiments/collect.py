@@ -19,15 +19,10 @@ _TOP = 5
 _CURVES = ("train/loss", "train/top1", "train/lr", "val/top1", "speed/clips_per_second")
 
 
-def records_folder(scale: Scale) -> Path:
-    """``$VSWIN_RESULTS/<scale>/runs``."""
-    return folders.results() / scale / "runs"
-
-
 def load_records(scale: Scale) -> list[Record]:
     """Every record of ``scale``, sorted by file name; raises RecordError for what is none, or is of another scale."""
     records = []
-    for path in sorted(records_folder(scale).glob("*.json")):
+    for path in sorted(folders.records(scale).glob("*.json")):
         record = load(path)
         if record.scale is not scale:
             raise RecordError(f"{path} is a record of scale {record.scale}: it must not lie among those of {scale}")
@@ -81,7 +76,7 @@ def _collect(result: Path, *, scale: Scale, journal_of: RunDirectory | None) -> 
     record = load(result)
     if record.scale is not scale:
         raise RecordError(f"{result} is a record of scale {record.scale} among runs of scale {scale}")
-    target = records_folder(scale) / f"{record.name}.json"
+    target = folders.records(scale) / f"{record.name}.json"
     text = dump(record)
     beside = target.with_suffix(".npz")
     if not (beside.exists() and target.exists() and target.read_text() == text):

@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .collect import load_records, records_folder
+from . import folders
+from .collect import load_records
 from .recipe import Scale
 from .record import Kind, Record, RecordError, load_right
 from .registry import Table, Variant
@@ -35,7 +36,7 @@ class Results:
     @classmethod
     def load(cls, scale: Scale) -> Results:
         """Those under ``$VSWIN_RESULTS``; raises RecordError for what is none."""
-        folder = records_folder(scale)
+        folder = folders.records(scale)
         known: dict[tuple[str, int], NDArray[np.bool_]] = {}
 
         def right(record: Record, k: int) -> NDArray[np.bool_]:

@@ -16,6 +16,11 @@ def results() -> Path:
     return Path(os.environ.get("VSWIN_RESULTS") or "results").absolute()
 
 
+def records(scale: str) -> Path:
+    """``$VSWIN_RESULTS/<scale>/runs``."""
+    return results() / scale / "runs"
+
+
 def data() -> Path:
     """Data sets and image weights: ``$VSWIN_DATA``, default ``data``."""
     return Path(os.environ.get("VSWIN_DATA") or "data").absolute()

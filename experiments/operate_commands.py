@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from .display import print_json, relative
 from .jobs import Jobs
-from .plan import Action, Step, plan
+from .plan import Action, Step, plan_of
 from .profiles import profiles
 from .recipe import Scale
 from .registry import (
@@ -219,7 +219,7 @@ def _plan(chosen: Sequence[Experiment], seeds: Iterable[int]) -> tuple[list[Step
 
 
 def _planned(chosen: Sequence[Experiment], seeds: Iterable[int], jobs: Jobs) -> list[Step]:
-    return plan(chosen, seeds=seeds, state=jobs.state, failure=jobs.failure, fruitless=jobs.fruitless)
+    return plan_of(chosen, seeds=seeds, jobs=jobs)
 
 
 # -------------------------------------------------------------------------------------------------- logs

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from . import upstream
+from . import folders, upstream
 from .jobs import FRUITLESS_LIMIT, Failure, Jobs
+from .recipe import Scale
 from .registry import Experiment
 from .runs import RunDirectory, State
 
@@ -111,10 +112,13 @@ def plan(
     mode: Mode = Mode.CACHED,
     failure: Callable[[RunDirectory], Failure | None] = lambda run: None,
     fruitless: Callable[[RunDirectory], int] = lambda run: 0,
+    recorded: Callable[[RunDirectory, Collection[str]], bool] = lambda run, protocols: False,
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early.
 
     Before them, once, what they start from (see ``upstream``): an upstream run has one seed, whatever ``seeds`` are.
+    A run that was never started here but has its records is done, too; one that others start from only if none of them
+    has work left, since its weights are no record.
     """
     experiments = list(experiments)
     named = {experiment.recipe.signature for experiment in experiments}
@@ -134,9 +138,25 @@ def plan(
             states[run] = state(run, experiment.protocols)
         return states[run]
 
+    def only_recorded(experiment: Experiment, seed: int) -> bool:
+        return (
+            mode is not Mode.FORCE
+            and state_of(experiment, seed) is State.NEW
+            and recorded(directory(experiment, seed), experiment.protocols)
+        )
+
+    needed = {
+        source.recipe.signature
+        for experiment, seed in todo
+        if state_of(experiment, seed) is not State.DONE and not only_recorded(experiment, seed)
+        for source in experiment.upstream
+    }
     steps: list[Step] = []
     for experiment, seed in todo:
         run = directory(experiment, seed)
+        if only_recorded(experiment, seed) and experiment.recipe.signature not in needed:
+            steps.append(Step(experiment, seed, Action.DONE, "recorded in the results folder; --mode force runs it"))
+            continue
         # only what was asked for is done again
         own = Mode.RETRY if mode is Mode.FORCE and experiment.recipe.signature not in named else mode
         action, why = decide(state_of(experiment, seed), own, failure(run), fruitless(run))
@@ -154,7 +174,32 @@ def plan_now(experiments: Iterable[Experiment], *, seeds: Iterable[int], mode: M
     needed = [directory(each, seed) for each in experiments for seed in seeds]
     needed += {directory(source, upstream.SEED): None for each in experiments for source in each.upstream}
     jobs = Jobs(needed)
-    return plan(experiments, seeds=seeds, state=jobs.state, mode=mode, failure=jobs.failure, fruitless=jobs.fruitless)
+    return plan_of(experiments, seeds=seeds, jobs=jobs, mode=mode)
+
+
+def plan_of(
+    experiments: Iterable[Experiment], *, seeds: Iterable[int], jobs: Jobs, mode: Mode = Mode.CACHED
+) -> list[Step]:
+    """``plan`` by what ``jobs`` and the results folder say."""
+    experiments = list(experiments)
+    recorded = {scale: _recorded(scale) for scale in {experiment.scale for experiment in experiments}}
+    return plan(
+        experiments,
+        seeds=seeds,
+        state=jobs.state,
+        mode=mode,
+        failure=jobs.failure,
+        fruitless=jobs.fruitless,
+        recorded=lambda run, protocols: all(
+            (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in protocols
+        ),
+    )
+
+
+def _recorded(scale: Scale) -> set[tuple[str, str, str]]:
+    """What the names of records say, on whatever videos: signature, protocol and seed."""
+    names = [path.stem.split("-") for path in folders.records(scale).glob("*-seed*.json")]
+    return {(name[0], name[1], name[-1]) for name in names}
 
 
 def directory(experiment: Experiment, seed: int) -> RunDirectory:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .collect import records_folder
+from . import folders
 from .comparison import Results, compare, rows_at
 from .record import Record, load_details
 from .registry import Table, Variant
@@ -47,7 +47,7 @@ def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: in
     for table in tables:
         for variant in rows_at(table, results.scale):
             for record in results.trained(variant):
-                details = load_details(records_folder(results.scale) / f"{record.name}.json")
+                details = load_details(folders.records(results.scale) / f"{record.name}.json")
                 if metric in details.curves:
                     curve = details.curves[metric]
                     values = pd.Series(curve.values).rolling(smooth, min_periods=1).mean()
@@ -257,7 +257,7 @@ def confusion(variant: Variant, results: Results) -> tuple[pd.DataFrame, int] | 
     classes = list(records[0].provenance.tested["classes"])
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for record in records:
-        details = load_details(records_folder(results.scale) / f"{record.name}.json")
+        details = load_details(folders.records(results.scale) / f"{record.name}.json")
         taken = details.classes[~details.broken, 0]
         np.add.at(counts, (details.labels[~details.broken], taken), 1)
     shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from .collect import records_folder
+from . import folders
 from .comparison import Results
 from .record import Kind, Record, dump, load_details
 from .registry import Experiment, Table, experiments
@@ -54,7 +54,7 @@ def _write(run: RunDirectory, records: list[Record], *, every: int) -> None:
 
 def _journal(records: list[Record], *, every: int) -> Iterator[dict[str, object]]:
     first = records[0]
-    curves = load_details(records_folder(first.scale) / f"{first.name}.json").curves
+    curves = load_details(folders.records(first.scale) / f"{first.name}.json").curves
     by_step: dict[int, dict[str, float]] = defaultdict(dict)
     for name, curve in curves.items():
         last = int(curve.steps[-1])

@@ -134,3 +134,20 @@ def test_only_force_does_again_what_is_done() -> None:
     actions = {mode: decide(State.DONE, mode)[0] for mode in Mode}
     assert actions == {mode: Action.RETRY if mode is Mode.FORCE else Action.DONE for mode in Mode}
     assert decide(State.RUNNING, Mode.FORCE)[0] is Action.RUNNING
+
+
+def test_recorded_runs_are_done_and_what_they_started_from_is_not_needed() -> None:
+    def recorded(run: RunDirectory, protocols: Iterable[str]) -> bool:
+        return run.signature == IMAGE.recipe.signature or run.seed == 0
+
+    steps = plan(TABLE4, seeds=[0], state=states({}), recorded=recorded)
+    assert {step.action for step in steps} == {Action.DONE}
+    # the weights of what others start from are no record
+    image, *rest = plan(TABLE4, seeds=[0, 1], state=states({}), recorded=recorded)
+    assert image.action is Action.SUBMIT
+    assert [step.action for step in rest] == [Action.DONE] * 3 + [Action.BLOCKED] * 3
+    # what is at work goes on, and what was named is done again
+    working = states({"table4/split": State.RUNNING, IMAGE.name: State.DONE})
+    assert told(plan(TABLE4, seeds=[0], state=working, recorded=recorded))[2][2] is Action.RUNNING
+    forced = plan(TABLE4, seeds=[0], state=states({}), recorded=recorded, mode=Mode.FORCE)
+    assert Action.DONE not in {step.action for step in forced}

@@ -147,7 +147,7 @@ def test_tiny_runs_leave_no_records() -> None:
 def test_a_record_of_another_scale_is_refused_wherever_it_lies() -> None:
     run = finished_run(find_variant("table4/joint"), seed=0, top1=80.0)
     [path] = collect.collect([run])
-    stray = collect.records_folder(Scale.PAPER) / path.name
+    stray = folders.records(Scale.PAPER) / path.name
     write_text(stray, path.read_text())
     with pytest.raises(RecordError, match="a record of scale mini: it must not lie among those of paper"):
         collect.load_records(Scale.PAPER)
@@ -426,9 +426,7 @@ def test_confusions_count_every_video_once() -> None:
     assert seeds == 2
     # four videos of the first four classes, none of the other two
     assert shares.sum(axis=1).tolist() == pytest.approx([100] * 4 + [0] * 2)
-    details = [
-        record.load_details(collect.records_folder(Scale.MINI) / f"{item.name}.json") for item in results.records
-    ]
+    details = [record.load_details(folders.records(Scale.MINI) / f"{item.name}.json") for item in results.records]
     right = 100 * np.mean([item.classes[0, 0] == 0 for item in details])
     assert shares.iloc[0, 0] == pytest.approx(right)
     assert plots.confusion(find_variant("table4/split"), results) is None
