@@ -20,7 +20,9 @@ _LISTED = 12
 
 def draw_confusions(run: RunDirectory, experiment: Experiment, folder: Path) -> Iterator[Path]:
     """One PNG in ``folder`` per test of ``run``, each named after its views."""
-    classes = json.loads(run.datasets.read_text())["val"]["classes"] if run.datasets.exists() else ()
+    manifests = json.loads(run.datasets.read_text()) if run.datasets.exists() else {}
+    # the same in every split
+    classes = next(iter(manifests.values()))["classes"] if manifests else ()
     for signature, protocol in experiment.protocols.items():
         predictions = run.result(signature).with_suffix(".npz")
         if not predictions.exists():

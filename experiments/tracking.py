@@ -49,6 +49,7 @@ from mlflow.exceptions import MlflowException
 _METRICS_PER_CALL = 1000
 _PARAMETERS_PER_CALL = 100
 _DATASET_DIGEST = 36
+# by split, in the words that MLflow's pages use; others have their own
 _CONTEXTS = {"train": "training", "val": "validation"}
 _STATUS = {
     State.NEW: RunStatus.SCHEDULED,
@@ -448,7 +449,7 @@ def _datasets(run: RunDirectory) -> Iterator[DatasetInput]:
             source=json.dumps({"uri": manifest["source"]}),
             profile=json.dumps({key: value for key, value in manifest.items() if key not in ("classes", "source")}),
         )
-        yield DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS[split])])
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS.get(split, split))])
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -42,7 +42,9 @@ def make_up_run(
     run.path.mkdir(parents=True)
     write_json(run.recipe, to_dict(experiment.recipe))
     manifest = {"format": "folder", "source": "videos", "videos": 3, "classes": CLASSES, "num_classes": 3, "bytes": 9}
-    write_json(run.datasets, {split: {**manifest, "fingerprint": f"{split:0<64}"} for split in ("train", "val")})
+    write_json(
+        run.datasets, {split: {**manifest, "fingerprint": f"{split:0<64}"} for split in ("train", "val", "test")}
+    )
     write_json(run.code, {"name": "0123456789abcdef", "dirty": True})
     write_text(run.code_diff, "--- a\n+++ b\n")
     write_text(run.environment, "torch==2.11\n")

@@ -79,6 +79,7 @@ def test_a_run_is_described_in_the_papers_words(runs: Path) -> None:
     datasets = [(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in found.inputs.dataset_inputs]
     name = experiment_of(VARIANT).recipe.data.dataset
     assert sorted(datasets) == [
+        (f"{name}, test", f"{'test':0<36}", "test"),
         (f"{name}, train", f"{'train':0<36}", "training"),
         (f"{name}, val", f"{'val':0<36}", "validation"),
     ]
@@ -135,7 +136,7 @@ def test_telling_again_changes_nothing(runs: Path) -> None:
     again = mlflow_run(run)
     assert again.info.run_id == first.info.run_id
     assert mlflow_points(run) == journal_points(run)
-    assert len(again.inputs.dataset_inputs) == 2
+    assert len(again.inputs.dataset_inputs) == 3
     assert again.data.params == first.data.params
 
 
