@@ -147,7 +147,7 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_predicts_as_it_was_tested(run: Path, alone: bool, vswin: Vswin, tiny_data: Path, tmp_path: Path) -> None:
     folder = tiny_data / "moving-digits" / "tiny"
     checkpoint = shutil.copy(run / "weights.safetensors", tmp_path / "mine.safetensors") if alone else run
-    answer = vswin("predict", str(folder / "val"), "--checkpoint", str(checkpoint), "--json")
+    answer = vswin("predict", str(folder / "test"), "--checkpoint", str(checkpoint), "--json")
     content = json.loads(answer.stdout)
     [scores] = (run / "tests").glob("*.npz")
     with np.load(scores) as archive:
