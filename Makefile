@@ -14,7 +14,7 @@ help:
 	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
-	@echo "make picture      table 4 in MLflow, for the README, after make demo"
+	@echo "make picture      the pictures of the README, after make demo"
 	@echo "make clean  remove the demo and the caches; the environment stays"
 
 # ------------------------------------------------------------------------------------------------- environment
@@ -100,10 +100,13 @@ bench-gpu:
 bench-data: .venv/.core
 	@$(BIN)/python -m vswin.bench.data
 
-# The README's picture of table 4 in MLflow, from what `make demo` has trained; needs Chromium.
+# The README's pictures, from what `make demo` has trained and from the committed notebooks; needs Chromium.
 picture: .venv/.test
 	@VSWIN_RUNS=$(CURDIR)/demo/runs PYTHONPATH=tests $(BIN)/python tests/mlflow_pages.py table4 \
 	  results/pictures/mlflow-table4.png
+	@VSWIN_RUNS=$(CURDIR)/demo/runs PYTHONPATH=tests $(BIN)/python tests/status_picture.py \
+	  results/pictures/status.svg status table4 table6 --seeds 2
+	@PYTHONPATH=tests $(BIN)/python tests/notebook_picture.py notebooks/2_ablations.ipynb results/pictures/notebook.png
 
 clean:
 	rm -rf demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
