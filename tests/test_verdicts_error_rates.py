@@ -45,15 +45,18 @@ def test_reproduced_is_wrong_in_at_most_one_case_of_twenty(seeds: int, spread: f
 
 
 @pytest.mark.slow
-def test_what_is_the_same_is_found_to_be() -> None:
-    """A rule that never says anything would make no errors either."""
+@pytest.mark.parametrize(("seeds", "least"), [(5, 0.6), (10, 0.9)])
+def test_what_is_the_same_is_found_to_be(seeds: int, least: float) -> None:
+    """A rule that never says anything would make no errors either. Seeds lie 0.3 points apart, as on 20,000 videos
+    whose answers are independent: then five decide most cases, and ten nearly all.
+    """
     rng = np.random.default_rng(0)
     verdicts: Counter[Verdict] = Counter()
-    for _ in range(300):
+    for _ in range(200):
         chances = rng.uniform(0.3, 0.95, 20_000)
-        found = Estimate.of(answers(rng, chances, seeds=5, spread=0.1)).of_list(20_000)
+        found = Estimate.of(answers(rng, chances, seeds=seeds, spread=0.1)).of_list(20_000)
         verdicts[against_printed(found, 100 * chances.mean()).verdict] += 1
-    assert verdicts[Verdict.REPRODUCED] > 0.9 * 300, verdicts
+    assert verdicts[Verdict.REPRODUCED] > least * 200, verdicts
     assert verdicts[Verdict.NOT_REPRODUCED] == 0, verdicts
 
 
