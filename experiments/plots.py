@@ -39,9 +39,9 @@ def seeds(tables: Iterable[Table], results: Results) -> pd.DataFrame:
     )
 
 
-def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: int = 1) -> pd.DataFrame:
-    """A metric of the journal over ``step``, averaged over the last ``smooth`` values: ``table``, ``row``, ``seed``,
-    ``value``. Runs that lack the metric are left out.
+def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: int = 1, every: int = 1) -> pd.DataFrame:
+    """A metric of the journal over ``step``, averaged over the last ``smooth`` values, of which every ``every``-th is
+    kept: ``table``, ``row``, ``seed``, ``value``. Runs that lack the metric are left out.
     """
     parts = []
     for table in tables:
@@ -51,7 +51,7 @@ def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: in
                 if metric in details.curves:
                     curve = details.curves[metric]
                     values = pd.Series(curve.values).rolling(smooth, min_periods=1).mean()
-                    part = pd.DataFrame({"step": curve.steps, "value": values})
+                    part = pd.DataFrame({"step": curve.steps, "value": values}).iloc[::every]
                     parts.append(part.assign(table=table.id, row=_row_name(table, variant), seed=record.seed))
     empty = pd.DataFrame(columns=["table", "row", "seed", "step", "value"])
     return pd.concat(parts, ignore_index=True) if parts else empty

@@ -255,14 +255,10 @@ def _protocols(rows: Sequence[Row], scale: Scale) -> list[str]:
             ways.setdefault(_protocol(row.variant.at(scale), records[:1]), []).append(row.variant)
     if len(ways) == 1:
         return [f"Protocol: {way}." for way in ways]
-    return [f"Protocol of {', '.join(_names(variants))}: {way}." for way, variants in ways.items()]
-
-
-def _names(variants: Iterable[Variant]) -> list[str]:
-    """Labels, or where several rows share one the rows' ids."""
-    variants = list(variants)
-    labels = [variant.label for variant in variants]
-    return labels if len(set(labels)) == len(labels) else [variant.name for variant in variants]
+    labels = [row.variant.label for row in rows]
+    unique = len(set(labels)) == len(labels)
+    names = {way: [item.label if unique else item.name for item in variants] for way, variants in ways.items()}
+    return [f"Protocol of {', '.join(names[way])}: {way}." for way in ways]
 
 
 def _protocol(recipe: Recipe, records: Sequence[Record]) -> str:

@@ -1,12 +1,12 @@
 """The verdict on a cell, by a rule that is stated before anything is measured.
 
-**Scale paper, against the printed number.** The same model on the same list of videos, so numbers can be compared.
-A trained cell is *reproduced* if it is equivalent to the printed value within 0.5 points: both one-sided t tests reject
+**Scale paper, against the printed number.** The same model on the same list of videos, so numbers can be compared. A
+trained cell is *reproduced* if it is equivalent to the printed value within 0.5 points: both one-sided t tests reject
 at 5 % (TOST, Schuirmann 1987), that is, the 90 % interval lies inside printed value ± 0.5. It is *not reproduced* if
 that interval lies wholly outside, *underpowered* otherwise, with the number of seeds that would decide it if mean and
-spread stayed. So at the margin a cell is called reproduced in at most one case of twenty; a model that is the same, with seeds
-0.3 points apart, is called so from five seeds in two cases of three, from ten nearly always. Half a point is what
-retrainings by others stay within: those of mmaction2 lie up to 0.4 from the printed values. Error of the test
+spread stayed. So at the margin a cell is called reproduced in at most one case of twenty; a model that is the same,
+with seeds 0.3 points apart, is called so from five seeds in two cases of three, from ten nearly always. Half a point
+is what retrainings by others stay within: those of mmaction2 lie up to 0.4 from the printed values. Error of the test
 videos counts as far as videos of the paper's list are missing; lists are taken to be as long as section 4.1 says.
 Published weights have no seed: *reproduced* and *not reproduced* go by the error of the missing videos alone.
 
