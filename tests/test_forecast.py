@@ -1,6 +1,7 @@
 """Forecasts count what is known and say where the rest is from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,17 +113,19 @@ def test_without_a_measurement_it_says_that_it_guesses(home: Path) -> None:
     vswin_here("forecast", "--throughput", "0", code=2)
 
 
-def test_forecast_and_what_it_took(vswin: Vswin) -> None:
-    vswin("run", "table6/none", "--scale", "tiny")
-    content = json.loads(vswin_here("forecast", "table6", "--scale", "tiny", "--json"))
+def test_forecast_and_what_it_took(vswin: Vswin, home: Path) -> None:
+    # of a row that starts from nothing, so that nothing else was measured
+    shutil.rmtree(home / "runs")
+    vswin("run", "baselines/perceiver", "--scale", "tiny")
+    content = json.loads(vswin_here("forecast", "baselines", "--scale", "tiny", "--json"))
     assert content["rate"]["basis"] == "measured"
     [ran] = [item for item in content["experiments"] if item["actual"]]
-    assert ran["variants"] == ["table6/none"]
+    assert ran["variants"] == ["baselines/perceiver"]
     assert ran["actual"]["done"] == 1
     # the only run is what the rate is from
     assert ran["device_hours"] == pytest.approx(ran["actual"]["device_hours"])
     assert content["total"]["done"] == 1
-    assert "(100%)" in vswin_here("forecast", "table6", "--scale", "tiny")
+    assert "(100%)" in vswin_here("forecast", "baselines", "--scale", "tiny")
     # the journal of a run that is not done is a measurement, too
-    found = experiment("table6/none", Scale.TINY)
+    found = experiment("baselines/perceiver", Scale.TINY)
     assert forecasts._so_far(next(iter(forecasts.existing([found]))), found)
