@@ -88,6 +88,8 @@ TABLE = Table(
         ),
     ),
     notes=(
+        "The miniature has half as many classes more than that of table 1, as Kinetics-600 has; views are "
+        "in time only.",
         "Param repeats the 400-class models of table 1; with 600 classes Swin-B has 88.3, Swin-L at 384 pixels 200.3.",
         "TimeSformer-HR: 82.4 / 96 here, 81.8 / 95.8 in the later text of its own paper; Param is the 174-class "
         "model at 224 pixels, this one has 122.2.",

@@ -74,7 +74,6 @@ TABLE = Table(
     notes=(
         "Dimensions 8 and 4 are read as fewer frames, equally far apart; table5-patches reads them as larger patches. "
         "The paper does not say which; its Param and FLOPs fit both.",
-        "So dimensions 8 and 4 also see less of a video; in the miniature, where the order of two events is the class, "
-        "often only one of them.",
+        "So dimensions 8 and 4 also see less of a video; in the miniature, half and a quarter of it.",
     ),
 )
