@@ -39,8 +39,8 @@ from .recipe import Recipe
 from .upstream import IMAGENET_1K, IMAGENET_22K, weights_of
 
 # Chosen once, on the baseline and its validation videos: see choose.py and results/mini/choice.json.
-EPOCHS = 8
-RATE = 40
+EPOCHS = 12
+RATE = 20
 # Of image models, which start from nothing.
 IMAGE_EPOCHS = 16
 IMAGE_RATE = 2
