@@ -44,7 +44,7 @@ def folder(*, allow_dirty: bool) -> tuple[Path, str]:
 
 
 def pin(*, allow_dirty: bool) -> Path:
-    """The clone of the code as it is now, made if there is none yet, and read-only; raises as ``folder`` does."""
+    """The clone of the code as it is now, made if there is none yet, its files read-only; raises as ``folder`` does."""
     target, changes = folder(allow_dirty=allow_dirty)
     with locked(target.parent / ".lock"):
         if not target.exists():
@@ -64,10 +64,11 @@ def _make(target: Path, changes: str) -> None:
         _git("-C", str(partial), "apply", "--binary", "-", text=changes)
     (partial / ".git" / "info" / "exclude").write_text("__pycache__/\n")
     for package in ("vswin", "experiments"):
-        # nothing can be written there later
+        # once, not in every job
         compileall.compile_dir(partial / package, quiet=2, stripdir=str(partial), prependdir=str(target))
-    for path in sorted(partial.rglob("*")):
-        if ".git" not in path.relative_to(partial).parts and not path.is_symlink():
+    for path in partial.rglob("*"):
+        # folders stay as they are, or rm -r could not remove them
+        if path.is_file() and not path.is_symlink() and ".git" not in path.relative_to(partial).parts:
             path.chmod(path.stat().st_mode & ~0o222)
     partial.rename(target)
 
