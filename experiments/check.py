@@ -14,10 +14,12 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +28,14 @@ from vswin.config import InitConfig, Swin3DConfig, TimeSformerConfig, VideoInitC
 from . import folders
 from .cost import Totals, totals, training_clip
 from .expected_cost import expected_change, formula
-from .forecast import work
+from .forecast import Basis, Place, Rate, actuals, assumed_rate, forecast, measured_rate, work
+from .plan import Step
+from .profiles import Profile
 from .recipe import Recipe, Scale, difference
 from .registry import Experiment, Variant, find_table
 from .runs import write_json
 from .runtime import Runtime, default_runtime
+from .status import in_words
 from .upstream import origin, weights_name
 from .weights import weights_file, where_to_get
 
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from vswin.data.annotations import VideoList
 
 _GIB = 2**30
+# Until a job has imported torch, read its lists and taken a first step.
+_START_SECONDS = 60
 
 
 class Aspect(StrEnum):
@@ -49,6 +56,7 @@ class Aspect(StrEnum):
     STEP = "one step"
     DATA = "data"
     DISK = "disk"
+    PROFILE = "profile"
 
 
 class Outcome(StrEnum):
@@ -75,13 +83,18 @@ def check(
     variants: Sequence[Variant] = (),
     runs: Mapping[str, int],
     take_steps: bool,
+    look_at_data: bool = True,
+    profile: Profile | None = None,
+    rate: Rate | None = None,
     runtime: Runtime | None = None,
     on_step: Callable[[Experiment], None] = lambda experiment: None,
 ) -> list[Finding]:
-    """Everything that was found: variant by variant, then data sets and disk.
+    """Everything that was found: variant by variant, then data sets, disk and profile.
 
     ``variants`` are the rows to speak of, by default all that share ``experiments``. ``runs`` is how many runs are to
-    be started, by signature. ``on_step`` is told of every experiment whose step is about to be taken.
+    be started, by signature. ``profile`` is where, None on this machine, and ``rate`` what a device does there.
+    ``look_at_data``: at every video; False where that has been done. ``on_step`` is told of every experiment whose
+    step is about to be taken.
     """
     order = {variant.id: rank for rank, variant in enumerate(variants)}
     findings: list[Finding] = []
@@ -93,7 +106,7 @@ def check(
         counted = counted and isinstance(cost, Totals)
         weights = _weights(experiment.recipe, experiment.scale)
         dataset = experiment.recipe.data.dataset
-        if dataset not in lists:
+        if dataset not in lists and (look_at_data or take_steps):
             lists[dataset] = _data(dataset)
         step: tuple[Outcome, str] | None = None
         if take_steps:
@@ -109,12 +122,38 @@ def check(
             if step:
                 findings.append(Finding(row.id, Aspect.STEP, *step))
     findings.sort(key=lambda finding: order.get(finding.about, 0))
-    for name, data in lists.items():
+    for name, data in lists.items() if look_at_data else ():
         recipes = [experiment.recipe for experiment in experiments if experiment.recipe.data.dataset == name]
         findings.append(Finding(name, Aspect.DATA, *_data_finding(data, recipes)))
     if counted:
         findings.append(Finding("runs", Aspect.DISK, *_disk(experiments, runs)))
+        if profile:
+            rate = rate or assumed_rate(experiments[0].scale)
+            findings.append(Finding("jobs", Aspect.PROFILE, *_profile(experiments, profile, rate)))
     return findings
+
+
+def before_launch(steps: Sequence[Step], *, profile: Profile | None, runtime: Runtime) -> list[Finding]:
+    """What would make a launch of ``steps`` fail, besides missing files: those are looked at anyway.
+
+    For a cluster, where a fault would show after hours in a queue, training steps are taken, too (half a second each
+    at scale mini, once). On this machine a run shows its own fault as soon. Runs at scale tiny, which is for tests, are
+    over before they are checked: there steps are never taken, and nothing is looked at for this machine.
+    """
+    experiments = {step.run.signature: step.experiment for step in steps}
+    if not experiments or (profile is None and steps[0].run.scale is Scale.TINY):
+        return []
+    scale = steps[0].run.scale
+    findings = check(
+        list(experiments.values()),
+        runs=Counter(step.run.signature for step in steps),
+        take_steps=profile is not None and scale is not Scale.TINY,
+        look_at_data=False,
+        profile=profile,
+        rate=measured_rate(list(experiments.values()), actuals(experiments.values())),
+        runtime=runtime,
+    )
+    return [finding for finding in findings if finding.outcome is Outcome.FAILED]
 
 
 # ---------------------------------------------------------------------------------- what needs no model
@@ -256,6 +295,37 @@ def _disk(experiments: Sequence[Experiment], runs: Mapping[str, int]) -> tuple[O
     return Outcome.OK, text
 
 
+def _profile(experiments: Sequence[Experiment], profile: Profile, rate: Rate) -> tuple[Outcome, str]:
+    """Whether jobs of ``profile`` can compute these runs: as many processes as share a batch, GPUs, time."""
+    processes = profile.processes_per_run
+    for experiment in experiments:
+        if experiment.recipe.optim.batch_size % processes:
+            return Outcome.FAILED, (
+                f"batches of {experiment.recipe.optim.batch_size} clips ({experiment.name}) cannot be shared out among "
+                f"{processes} processes; change nodes, gpus or processes of the profile"
+            )
+    if experiments[0].scale is Scale.PAPER and not profile.gpus:
+        return Outcome.FAILED, "scale paper needs a GPU: set gpus in the profile"
+    limit = 60 * profile.minutes
+    if limit <= profile.signal_seconds + _START_SECONDS:
+        return Outcome.FAILED, (
+            f"a job of {profile.minutes} min is told to save {profile.signal_seconds} s before its end, before it has "
+            "trained at all; raise time or lower signal_seconds"
+        )
+    estimates = forecast(experiments, seeds=1, place=Place(name="", devices=processes), rate=rate, actual={})
+    longest = max(estimates, key=lambda item: item.wall_hours)
+    seconds = 3600 * longest.wall_hours * profile.runs_per_job
+    guess = ", by a guess" if rate.basis is Basis.ASSUMED else ""
+    text = f"the longest, {longest.experiment.name}, takes about {in_words(seconds)}{guess}; a job {in_words(limit)}"
+    if seconds <= limit:
+        return Outcome.OK, text
+    if profile.requeue:
+        return Outcome.OK, f"{text}: about {ceil(seconds / (limit - profile.signal_seconds))} jobs, one after the other"
+    if rate.basis is Basis.ASSUMED:
+        return Outcome.SKIPPED, f"{text}, and no requeue: launch again where a run is stopped by its time limit"
+    return Outcome.FAILED, f"{text}; raise time, or set requeue = true in the profile"
+
+
 # -------------------------------------------------------------------------------------------- one step
 
 
@@ -303,7 +373,7 @@ def _step(
         return Outcome.SKIPPED, "no videos"
     import torch
 
-    on_gpu = experiment.scale is Scale.PAPER
+    on_gpu = experiment.scale is Scale.PAPER and not runtime.cpu
     if on_gpu and not torch.cuda.is_available():
         return Outcome.SKIPPED, "torch sees no GPU here; run vswin check on a machine of the cluster that has one"
     file = _file_to_load(experiment)
@@ -350,7 +420,7 @@ def _take_step(experiment: Experiment, data: Mapping[str, VideoList], runtime: R
         # what is trained first takes a step of its own
         recipe = replace(recipe, init=InitConfig())
     found = data[Split.TRAIN.value]
-    device = torch.device("cuda" if experiment.scale is Scale.PAPER else "cpu")
+    device = torch.device("cuda" if experiment.scale is Scale.PAPER and not runtime.cpu else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
     make_deterministic(device)

@@ -17,7 +17,7 @@ from .data_commands import data_app
 from .launch_commands import launch_on_profile, set_aside, show_dry_run
 from .operate_commands import add_operate_commands
 from .plan import Action, Mode, Step, is_upstream, plan_now
-from .profiles import find_profile
+from .profiles import Profile, find_profile
 from .recipe import Scale
 from .registry import (
     Experiment,
@@ -30,7 +30,7 @@ from .registry import (
     tables_at,
 )
 from .runs import State, locked
-from .runtime import default_runtime
+from .runtime import Runtime, default_runtime
 from .tables_commands import collect_records, tables_command
 from .tracking_commands import mirror_all, report_failures, sync, ui
 from .upstream import SEED
@@ -240,6 +240,7 @@ def launch(
                 cpu=cpu,
                 cores=profile.cpus,
             )
+            _check(todo, profile=profile, runtime=runtime)
             submitted = launch_on_profile(
                 console, steps, on=on, profile=profile, runtime=runtime, allow_dirty=allow_dirty, mode=mode
             )
@@ -260,11 +261,12 @@ def launch(
             if not todo:
                 raise typer.Exit(1)
         _check_ready(todo)
-        set_aside(todo, mode)
         jobs = jobs or places(scale)
         runtime = default_runtime(
             scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
         )
+        _check(todo, profile=None, runtime=runtime)
+        set_aside(todo, mode)
         console.print(f"{len(todo)} of {len(steps)} runs to do, {jobs} at once")
         failed = 0
         with Follower(scale) as follower, LaunchProgress(console, total=len(todo)) as progress:
@@ -383,6 +385,15 @@ def _is_first_process() -> bool:
     from vswin.training.distributed import World
 
     return World.from_environment().is_first
+
+
+def _check(steps: list[Step], *, profile: Profile | None, runtime: Runtime) -> None:
+    from .check import before_launch
+
+    todo = [step for step in steps if step.action.needs_work or step.action is Action.BLOCKED]
+    if found := before_launch(todo, profile=profile, runtime=runtime):
+        told = dict.fromkeys(f"{finding.aspect}, {finding.about}: {finding.detail}" for finding in found)
+        _fail("\n  ".join(["this would not work; see vswin check", *told]))
 
 
 def _check_ready(steps: list[Step]) -> None:

@@ -16,12 +16,11 @@ from rich.console import Console, RenderableType
 from .display import print_json, relative
 from .jobs import Jobs
 from .plan import Action, Step, plan_of
-from .profiles import profiles
+from .profiles import find_profile
 from .recipe import Scale
 from .registry import (
     Experiment,
     Table,
-    UnknownNameError,
     experiments,
     find_experiment,
     find_table,
@@ -56,15 +55,17 @@ def check_(
     table: SomeTables = None,
     scale: ScaleOption = Scale.MINI,
     seeds: SeedsOption = 3,
+    on: OnOption = "local",
     take_steps: Annotated[
         bool, typer.Option("--steps/--no-steps", help="Train each model for one step on one real batch.")
     ] = True,
     again: Annotated[bool, typer.Option("--again", help="Also the steps that went well before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether every variant of some tables can work: fields, cost, weights, one training step, data, disk."""
+    """Whether every variant of some tables can work: fields, cost, weights, one training step, data, disk, time."""
     from . import operate_display
     from .check import Outcome, check, forget_steps
+    from .forecast import actuals, measured_rate
     from .progress import counting
 
     chosen = tables_at(scale, table or ())
@@ -78,6 +79,8 @@ def check_(
             variants=variants,
             runs={experiment.recipe.signature: seeds for experiment in found},
             take_steps=take_steps,
+            profile=find_profile(on),
+            rate=measured_rate(found, actuals(found)),
             on_step=lambda experiment: advance(1),
         )
     if as_json:
@@ -160,8 +163,8 @@ def _rate(throughput: str, scale: Scale, known: dict[str, Actual]) -> Rate:
 def _place(on: str, scale: Scale) -> Place:
     from .forecast import Place
 
-    if on not in profiles():
-        raise UnknownNameError("profile", on, profiles())
+    if profile := find_profile(on):
+        return Place(name=on, devices=profile.processes_per_run, at_once=profile.parallel)
     # GPUs are not counted without torch; a workstation has one more often than not
     return Place(name=on, at_once=1 if scale is Scale.PAPER else len(os.sched_getaffinity(0)))
 

@@ -9,10 +9,15 @@ import torch
 from command_line import Vswin
 
 from experiments import check as checks
-from experiments.check import Aspect, Finding, Outcome, check
+from experiments.check import Aspect, Finding, Outcome, before_launch, check
 from experiments.cost import totals, training_clip
+from experiments.forecast import Basis, Rate
+from experiments.plan import plan
+from experiments.profiles import Profile
 from experiments.recipe import Scale
 from experiments.registry import Experiment, experiments, find_experiment, find_table, find_variant
+from experiments.runs import RunDirectory
+from experiments.runtime import default_runtime
 from vswin.models import create_model
 
 
@@ -113,6 +118,40 @@ def test_labels_that_no_model_has_and_a_full_disk_fail(home: Path) -> None:
     [disk] = [item for item in many if item.aspect is Aspect.DISK]
     assert disk.outcome is Outcome.FAILED
     assert "make room, move $VSWIN_RUNS, or launch fewer" in disk.detail
+
+
+def test_a_profile_has_to_suffice(home: Path) -> None:
+    chosen = experiments(Scale.PAPER, [find_table("table8")])
+    # 34 GPU-hours a run
+    rate = Rate(1.93e18 / 34 / 3600, Basis.MEASURED, "")
+    guess = replace(rate, basis=Basis.ASSUMED)
+
+    def said(profile: Profile, *, rate: Rate = rate) -> tuple[Outcome, str]:
+        return checks._profile(chosen, profile, rate)
+
+    assert said(Profile(time="8:00:00", gpus=8))[0] is Outcome.OK
+    assert said(Profile(time="1:00:00", gpus=8)) == (
+        Outcome.OK,
+        "the longest, table1/swin-t, takes about 4:14 h; a job 1:00 h: about 5 jobs, one after the other",
+    )
+    outcome, detail = said(Profile(time="1:00:00", gpus=8, requeue=False))
+    assert outcome is Outcome.FAILED
+    assert "raise time, or set requeue = true" in detail
+    assert said(Profile(time="1:00:00", gpus=8, requeue=False), rate=guess)[0] is Outcome.SKIPPED
+    assert "scale paper needs a GPU" in said(Profile(time="8:00:00"))[1]
+    assert (
+        "batches of 64 clips (table1/swin-t) cannot be shared out among 6 processes"
+        in (said(Profile(time="8:00:00", gpus=3, nodes=2))[1])
+    )
+    assert "told to save 120 s before its end" in said(Profile(time="2", gpus=8))[1]
+
+
+def test_a_launch_on_a_cluster_is_checked_first(home: Path) -> None:
+    steps = plan(experiments(Scale.TINY, [find_table("table6")]), seeds=range(2), state=RunDirectory.state)
+    runtime = default_runtime(Scale.TINY)
+    assert before_launch(steps, profile=Profile(time="10"), runtime=runtime) == []
+    [finding] = before_launch(steps, profile=Profile(time="10", processes=3), runtime=runtime)
+    assert (finding.aspect, finding.outcome) == (Aspect.PROFILE, Outcome.FAILED)
 
 
 @pytest.mark.parametrize("scale", list(Scale))
