@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -46,15 +46,15 @@ _TOLD = 3
 # ------------------------------------------------------------------------------------------------ status
 
 
-def status_view(found: Sequence[Standing], *, title: str, every_run: bool) -> RenderableType:
+def status_view(found: Sequence[Standing], *, title: str, every_run: bool) -> Group:
     """How runs stand: a line per variant over its seeds, or per run; what happens next and why; a count."""
     grid = _every_run(found) if every_run else _by_variant(found)
     counts = Counter(item.step.action for item in found)
     legend = Text(", ").join(
         Text.assemble(_sign(action), f" {counts[action]} {action.value}") for action in Action if counts[action]
     )
-    parts: list[RenderableType] = [Text(title, style="italic"), grid, *_reasons(found), legend]
-    return Group(*parts)
+    # first what must not be cut off on a low terminal
+    return Group(Text(title, style="italic"), legend, grid, *_reasons(found))
 
 
 def _by_variant(found: Sequence[Standing]) -> Grid:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from experiments import mini, upstream
 from experiments.baselines import SWIN_B_K400_1K, SWIN_B_K400_22K, SWIN_B_K600, SWIN_B_SSV2, SWIN_S_K400, SWIN_T_K400
+from experiments.cli import app
 from experiments.recipe import Scale, difference
 from experiments.registry import (
     Block,
@@ -70,6 +72,35 @@ def test_every_row_of_the_paper_is_there_with_its_numbers(table: str) -> None:
     assert [(variant.label, variant.paper) for variant in find_table(table).variants] == rows
     assert PAPER[KEYS[table]]["caption"].startswith(find_table(table).caption)
     assert find_table(table).source == f"Table {table[-1]} of arXiv 2106.13230v1"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("table7", "82.6 / 95.7 here, 82.7 / 95.5 in table 1"),
+        ("table1", "82.7 / 95.5 here, 82.6 / 95.7 in table 7"),
+        ("table1", "MViT-B 32x3, 1x5, should be 5x1"),
+        ("table2", "ViViT-H is cited as MViT"),
+        ("table1", "11.04 cannot be"),
+        ("table1", "88.1 was rounded twice"),
+        ("table2", "Param repeats the 400-class models"),
+        ("table1", "see deviations"),
+        ("deviations", "Swin-S: 0.2 in the text is a clerical error"),
+        ("deviations", "1e-3 for the three models from ImageNet-1K"),
+        ("deviations", "one drop path, 0.3, for Swin-B"),
+        ("deviations", "mixed precision (fp16, apex O1)"),
+        ("table3", "a separate Kinetics-400 model with window 16x7x7"),
+        ("table2", "86.1 in arXiv v1, 85.9 in the abstract of the CVPR version"),
+        ("table3", "trained with horizontal flips although its recipe turns them off"),
+    ],
+)
+def test_known_contradictions_are_printed_under_their_tables(table: str, words: str) -> None:
+    """Sections 1, 4.1 and 7 of the collected facts."""
+    notes = " ".join(find_table(table).notes)
+    assert words in notes
+    [row, *_] = find_table(table).variants
+    shown = CliRunner().invoke(app, ["show", row.id], env={"COLUMNS": "1000"})
+    assert words in shown.stdout
 
 
 def test_what_is_grey_in_the_paper_is_a_block_of_its_own() -> None:

@@ -187,6 +187,8 @@ TABLE = Table(
         "TimeSformer, FLOPs: plain multiply-accumulates, without the norms that the other rows count.",
         "The miniature has models of growing width and depth at mini sizes; its views are clips in time only (4x3 "
         "becomes 2x1, 10x5 becomes 5x1), and at 384 pixels its videos have nothing more to show.",
+        "The text's rates and drop paths are not always those of the released configs, which these recipes follow: see "
+        "deviations.",
         "Swin-L: no training config was released and the text gives no settings; ours are named in its recipe.",
         "Swin-L at 384 pixels: its window, 8x12x12, is nowhere in the text; Param and FLOPs fit no other.",
     ),
