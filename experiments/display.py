@@ -109,7 +109,13 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     console.print(f"  {'the paper':<28}{_reported(variant.paper)}")
     if variant.recipe is None:
         console.print(f"  {'here':<28}reported only: a number of the paper to compare with, nothing to run")
-        return
+    else:
+        _show_recipe(console, variant, scale, content)
+    for note in table.notes:
+        console.print(f"\n[dim]{escape(note)}[/]")
+
+
+def _show_recipe(console: Console, variant: Variant, scale: Scale, content: Mapping[str, Any]) -> None:
     console.print(f"  {'scale':<28}{scale}")
     console.print(f"  {'signature':<28}{content['signature']}, tested under protocol {content['protocol']}")
     also = [other.id for other in find_experiment(scale, variant).variants if other.id != variant.id]
@@ -128,8 +134,6 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     console.print("\n[bold]commands[/]")
     for command in commands(variant, scale):
         console.print(f"  {command}", soft_wrap=True)
-    for note in table.notes:
-        console.print(f"\n[dim]{note}[/]")
 
 
 def commands(variant: Variant, scale: Scale) -> list[str]:

@@ -65,15 +65,12 @@ def no_accounting(cluster: SlurmCluster) -> Iterator[None]:
     try:
         yield
     finally:
-        process = subprocess.Popen(
-            ["slurmdbd", "-D"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
+        # of a shell that ends at once, as a daemon is
+        command = "slurmdbd -D < /dev/null > /dev/null 2>&1 & echo $!"
+        started = subprocess.run(
+            command, shell=True, env=environment, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
         )
-        note.write_text(str(process.pid))
+        note.write_text(started.stdout.strip())
         eventually("sacct answers", lambda: subprocess.run(["sacct"], capture_output=True, check=False).returncode == 0)
 
 
