@@ -267,6 +267,12 @@ def _data(dataset: str) -> Mapping[str, VideoList] | str:
 def _data_finding(data: Mapping[str, VideoList] | str, recipes: Sequence[Recipe]) -> tuple[Outcome, str]:
     if isinstance(data, str):
         return Outcome.FAILED, data
+    if lacking := {recipe.protocol.split.value for recipe in recipes} - data.keys():
+        where = f"{folders.data() / recipes[0].data.dataset}"
+        return (
+            Outcome.FAILED,
+            f"{where} has no videos for {', '.join(lacking)}; vswin data generate makes generated ones",
+        )
     labels = max(max(found.labels) for found in data.values())
     classes = min(recipe.model.num_classes for recipe in recipes)
     if labels >= classes:

@@ -18,6 +18,7 @@ from vswin.config import MODELS, ModelConfig, Optimizer, Protocol, Split, Swin2D
 from . import folders
 from .baselines import KINETICS_400, KINETICS_600, SOMETHING
 from .cost import Input, Totals, totals, training_clip
+from .plan import is_upstream
 from .recipe import Recipe, Scale
 from .registry import Experiment, find_variant
 from .runs import RunDirectory, existing
@@ -130,14 +131,14 @@ class Sum:
 def forecast(
     experiments: Sequence[Experiment], *, seeds: int, place: Place, rate: Rate, actual: Mapping[str, Actual]
 ) -> list[Estimate]:
-    """One estimate for each of ``experiments``; ``actual`` is by signature."""
+    """One estimate for each of ``experiments``; ``actual`` is by signature. What others start from runs once."""
     estimates = []
     for experiment, done in zip(experiments, work(experiments), strict=True):
         hours = done.flops / rate.flops / 3600
         estimates.append(
             Estimate(
                 experiment=experiment,
-                runs=seeds,
+                runs=1 if is_upstream(experiment) else seeds,
                 work=done,
                 device_hours=hours,
                 wall_hours=hours / place.devices,
@@ -148,22 +149,39 @@ def forecast(
 
 
 def total(estimates: Iterable[Estimate], *, place: Place) -> Sum:
-    """All runs of ``estimates``, ``place.at_once`` of them at a time, the longest first."""
+    """All runs of ``estimates``, ``place.at_once`` of them at a time, the longest first; what others start from before
+    them.
+    """
     estimates = list(estimates)
-    hours = sorted((item.wall_hours for item in estimates for _ in range(item.runs)), reverse=True)
-    ends = [0.0] * min(place.at_once or len(hours), len(hours))
-    for length in hours:
-        heapq.heapreplace(ends, ends[0] + length)
+    stages: dict[int, list[Estimate]] = {}
+    for item in estimates:
+        stages.setdefault(len(item.experiment.upstream), []).append(item)
     return Sum(
         runs=sum(item.runs for item in estimates),
         steps=sum(item.runs * item.work.steps for item in estimates),
         clips=sum(item.runs * item.work.clips for item in estimates),
         device_hours=sum(item.runs * item.device_hours for item in estimates),
-        wall_hours=max(ends, default=0.0),
+        wall_hours=sum(_side_by_side(stage, place=place) for stage in stages.values()),
         disk=sum(item.runs * item.work.disk for item in estimates),
         done=sum(item.actual.done for item in estimates if item.actual),
         actual_device_hours=sum(item.actual.done * item.actual.device_hours for item in estimates if item.actual),
     )
+
+
+def _side_by_side(estimates: Iterable[Estimate], *, place: Place) -> float:
+    """Hours until the last run has ended."""
+    hours = sorted((item.wall_hours for item in estimates for _ in range(item.runs)), reverse=True)
+    ends = [0.0] * min(place.at_once or len(hours), len(hours))
+    for length in hours:
+        heapq.heapreplace(ends, ends[0] + length)
+    return max(ends, default=0.0)
+
+
+def with_upstream(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """``experiments`` and before them what they start from, each once."""
+    experiments = list(experiments)
+    found = {source.recipe.signature: source for experiment in experiments for source in experiment.upstream}
+    return list({**found, **{experiment.recipe.signature: experiment for experiment in experiments}}.values())
 
 
 # ------------------------------------------------------------------------------------------------------ work
@@ -224,16 +242,18 @@ def videos(dataset: str) -> Mapping[Split, int]:
     from vswin.data.formats.layout import Layout
     from vswin.data.moving_digits import TASKS
 
+    known: Mapping[Split, int] = {f"moving-digits/{task.name}": task.videos for task in TASKS}.get(dataset, {})
+    if dataset in _VIDEOS:
+        known = dict(zip((Split.TRAIN, Split.VAL), _VIDEOS[dataset], strict=True))
     try:
         splits = Layout.of(folders.data() / dataset).files
-        return {split: len(VideoList.of_split(folders.data(), dataset=dataset, split=split)) for split in splits}
+        here = {split: len(VideoList.of_split(folders.data(), dataset=dataset, split=split)) for split in splits}
     except DataError:
-        generated = {f"moving-digits/{task.name}": task.videos for task in TASKS}
-        if dataset in generated:
-            return generated[dataset]
-        if dataset not in _VIDEOS:
+        if not known:
             raise
-        return dict(zip((Split.TRAIN, Split.VAL), _VIDEOS[dataset], strict=True))
+        return known
+    # where a split is missing: vswin check says so
+    return {**known, **here}
 
 
 # ------------------------------------------------------------------------------------------------------ rate

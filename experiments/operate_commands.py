@@ -65,19 +65,21 @@ def check_(
     """Whether every variant of some tables can work: fields, cost, weights, one training step, data, disk, time."""
     from . import operate_display
     from .check import Outcome, check, forget_steps
-    from .forecast import actuals, measured_rate
+    from .forecast import actuals, measured_rate, with_upstream
+    from .plan import is_upstream
     from .progress import counting
 
     chosen = tables_at(scale, table or ())
-    found = experiments(scale, chosen)
-    variants = [variant for item in chosen for variant in item.at(scale)]
+    found = with_upstream(experiments(scale, chosen))
+    variants = [experiment.variants[0] for experiment in found if is_upstream(experiment)]
+    variants += [variant for item in chosen for variant in item.at(scale) if variant not in variants]
     if again:
         forget_steps()
     with counting(Console(stderr=True), "training steps", total=len(found)) as advance:
         findings = check(
             found,
             variants=variants,
-            runs={experiment.recipe.signature: seeds for experiment in found},
+            runs={experiment.recipe.signature: 1 if is_upstream(experiment) else seeds for experiment in found},
             take_steps=take_steps,
             profile=find_profile(on),
             rate=measured_rate(found, actuals(found)),
@@ -107,10 +109,10 @@ def forecast_(
 ) -> None:
     """Steps, GPU-hours, wall time and disk of some tables; what the runs took that are done."""
     from . import operate_display
-    from .forecast import actuals, forecast, total
+    from .forecast import actuals, forecast, total, with_upstream
 
     chosen = tables_at(scale, table or ())
-    found = experiments(scale, chosen)
+    found = with_upstream(experiments(scale, chosen))
     known = actuals(experiments(scale))
     place = _place(on, scale)
     rate = _rate(throughput, scale, known)
@@ -135,8 +137,10 @@ def forecast_(
 
 
 def _of_table(table: Table, scale: Scale, estimates: Sequence[Estimate]) -> list[Estimate]:
-    own = set(table.at(scale))
-    return [item for item in estimates if own.intersection(item.experiment.variants)]
+    rows = set(table.at(scale))
+    own = [item for item in estimates if rows.intersection(item.experiment.variants)]
+    needed = {source.recipe.signature for item in own for source in item.experiment.upstream}
+    return [item for item in estimates if item.experiment.recipe.signature in needed or item in own]
 
 
 def _rate(throughput: str, scale: Scale, known: dict[str, Actual]) -> Rate:

@@ -267,9 +267,9 @@ def show_forecast(
         for heading in (name, "steps", f"{device}-hours", "wall", "disk", "done", "took"):
             grid.add_column(heading, justify="left" if heading == name else "right", no_wrap=True)
         for item in estimates:
-            row = next(variant for variant in item.experiment.variants if variant.table == name)
+            rows = [variant.name for variant in item.experiment.variants if variant.table == name]
             grid.add_row(
-                row.name,
+                rows[0] if rows else f"{item.experiment.name} (once)",
                 f"{item.work.steps:,}",
                 _hours(item.device_hours),
                 in_words(3600 * item.wall_hours),

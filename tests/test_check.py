@@ -40,7 +40,7 @@ def test_a_table_that_can_work_passes_and_its_steps_are_remembered(vswin: Vswin,
     assert {path.name for path in (home / "runs").iterdir()} == {"cache", "tiny"}
 
     text = vswin("check", "table4", "--scale", "tiny").stdout
-    assert "all 3 can work" in text
+    assert "all 4 can work" in text
     again = json.loads(vswin("check", "table4", "--scale", "tiny", "--json").stdout)
     assert [item["detail"] for item in again if item["aspect"] == "one step"] == ["taken before"] * 3
 
