@@ -28,6 +28,7 @@ from .registry import (
     tables_at,
 )
 from .runs import RunDirectory, existing
+from .upstream import SEED
 
 if TYPE_CHECKING:
     from .forecast import Actual, Estimate, Place, Rate
@@ -218,9 +219,13 @@ def status_(
 
 
 def _plan(chosen: Sequence[Experiment], seeds: Iterable[int]) -> tuple[list[Step], Jobs]:
+    from .forecast import with_upstream
+
     seeds = list(seeds)
     jobs = Jobs(
-        RunDirectory(experiment.scale, experiment.recipe.signature, seed) for experiment in chosen for seed in seeds
+        RunDirectory(experiment.scale, experiment.recipe.signature, seed)
+        for experiment in with_upstream(chosen)
+        for seed in sorted({SEED, *seeds})
     )
     return _planned(chosen, seeds, jobs), jobs
 
@@ -246,7 +251,9 @@ def logs_(
 
     experiment = find_experiment(scale, find_variant(variant))
     seeds = [run.seed for run in existing([experiment])] if seed is None else [seed]
-    [*steps], jobs = _plan([experiment], seeds)
+    planned, jobs = _plan([experiment], seeds)
+    # without what it starts from
+    steps = [step for step in planned if step.experiment == experiment]
     if not steps or not steps[0].run.path.exists():
         which = "" if seed is None else f" with seed {seed}"
         _fail(f"{variant} has never run at scale {scale}{which}; see: vswin status {variant.partition('/')[0]}")
@@ -256,7 +263,7 @@ def logs_(
     parts = [f"{variant} seed {step.seed} is {step.action}", step.why]
     parts += [f"attempt {attempt.number}"] if attempt else []
     parts += [f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}"] if job else []
-    parts += [f"ended by: {failure}"] if failure else []
+    parts += [f"ended by: {failure}"] if failure and step.action is not Action.DONE else []
     console.print(", ".join(parts), style="bold", markup=False, soft_wrap=True)
     if run.error.exists():
         console.print(run.last_error(), style="red", markup=False, soft_wrap=True)
@@ -288,8 +295,8 @@ def _modified(run: RunDirectory) -> float:
 
 
 def _is_over(experiment: Experiment, seed: int) -> bool:
-    [step], _ = _plan([experiment], [seed])
-    return step.action not in (Action.RUNNING, Action.PENDING)
+    steps, _ = _plan([experiment], [seed])
+    return not any(step.action in (Action.RUNNING, Action.PENDING) for step in steps if step.experiment == experiment)
 
 
 # ------------------------------------------------------------------------------------------------ cancel
@@ -346,7 +353,10 @@ def _plan_existing(known: Sequence[Experiment]) -> tuple[list[Step], Jobs]:
     runs = {experiment: list(existing([experiment])) for experiment in known}
     jobs = Jobs(run for some in runs.values() for run in some)
     steps = [
-        step for experiment, some in runs.items() for step in _planned([experiment], [run.seed for run in some], jobs)
+        step
+        for experiment, some in runs.items()
+        for step in _planned([experiment], [run.seed for run in some], jobs)
+        if step.experiment == experiment
     ]
     return steps, jobs
 
