@@ -269,7 +269,7 @@ def show_forecast(
         for item in estimates:
             rows = [variant.name for variant in item.experiment.variants if variant.table == name]
             grid.add_row(
-                rows[0] if rows else f"{item.experiment.name} (once)",
+                rows[0] if rows else item.experiment.name,
                 f"{item.work.steps:,}",
                 _hours(item.device_hours),
                 in_words(3600 * item.wall_hours),
