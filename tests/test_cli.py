@@ -25,14 +25,13 @@ from experiments.registry import experiments, find_variant, tables, tables_at
         (["launch", "table44"], "did you mean 'table4'"),
         (["status", "tabel6"], "did you mean 'table6'"),
         (["tables", "x"], "known: table1, table2"),
+        (["launch", "upstream", "--scale", "paper"], "upstream does not exist at scale paper, only at mini and tiny"),
         (
-            ["launch", "table8", "--scale", "mini"],
-            "table8 does not exist at scale mini, only at paper; add --scale paper",
+            ["status", "table4", "table1", "--scale", "tiny"],
+            "table1 does not exist at scale tiny, only at paper and mini",
         ),
-        (["status", "table4", "table1"], "table1 does not exist at scale mini, only at paper"),
-        (["tables", "table9"], "table9 does not exist at scale mini"),
-        (["run", "table8/center"], "table8/center does not exist at scale mini"),
-        (["show", "deviations/ssv2", "--scale", "mini"], "deviations/ssv2 does not exist at scale mini"),
+        (["run", "upstream/image-t-small", "--seed", "1"], "has one run, of seed 0, shared by all that starts from it"),
+        (["show", "baselines/timesformer-k600", "--scale", "mini"], "timesformer-k600 does not exist at scale mini"),
         (["run", "table1/i3d", "--scale", "paper"], "table1/i3d is a number that the paper reports for others"),
         (["ui", "tabel6"], "did you mean 'table6'"),
         (["launch", "table4", "--on", "locale"], "did you mean 'local'"),
@@ -53,10 +52,11 @@ def test_wrong_use_is_exit_code_2_and_names_what_was_meant(arguments: list[str],
 def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSWIN_DATA", str(home / "nowhere"))
     plan = json.loads(vswin("launch", "table4", "table6", "--seeds", "2", "--dry-run", "--json").stdout)
-    assert len(plan) == 10
-    assert {step["action"] for step in plan} == {"SUBMIT"}
-    assert plan[0]["variants"] == [
-        *("table4/joint", "table5/window-8", "table6/full", "deviations/swin-t", "baselines/joint"),
+    assert [step["action"] for step in plan] == ["SUBMIT", *["BLOCKED"] * 10]
+    assert plan[0]["variants"] == ["upstream/image-t-small"]
+    assert plan[1]["variants"] == [
+        *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate", "table9/duplicate"),
+        *("deviations/swin-t", "baselines/joint"),
     ]
     assert list(home.iterdir()) == []
 
