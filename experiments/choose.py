@@ -3,7 +3,7 @@
     python -m experiments.choose
 
 The rule: every pair of ``RATES`` and ``EPOCHS`` trains the baseline, table4/joint, once for each of ``SEEDS``; the pair
-with the best mean accuracy on the validation videos is taken, for everything. Test videos are never looked at, and no
+with the best mean accuracy on the validation videos is taken, for everything. No test video is looked at, and no
 other variant is. The whole grid is left in results/mini/choice.json; a test sees that mini.py has what it says.
 """
 
