@@ -37,8 +37,8 @@ from .writing import writing
 # Part of every manifest: raise it when the same parameters give other videos, and old data sets are made again.
 GENERATOR_VERSION = 3
 
-# The random numbers of a split. While tasks were designed test videos were those of 2, and some were looked at; those of
-# 3 were made when the design was done.
+# The random numbers of a split. While tasks were designed test videos were those of 2, and some were looked at; those
+# of 3 were made when the design was done.
 _STREAMS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 3}
 
 _FRAME_RATE = 8
