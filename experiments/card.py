@@ -15,7 +15,7 @@ from .runs import RunDirectory
 
 # What MLflow's stores take: a value longer than that would be cut without a word.
 _LONGEST_PARAMETER = 6000
-_LONGEST_NOTE = 8000
+_LONGEST_TAG = 8000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def card(run: RunDirectory, experiment: Experiment) -> Card:
         "protocol": ", ".join(experiment.protocols),
         "seed": str(run.seed),
         "variant": experiment.name,
-        "mlflow.note.content": _cut(note),
+        "mlflow.note.content": note,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "vswin",
         **_code(run),
@@ -69,7 +69,10 @@ def card(run: RunDirectory, experiment: Experiment) -> Card:
         _also(tags, differs_tag(variant.table), _differs(variant, run.scale))
     parameters = dict(_parameters({**flatten(experiment.recipe), "seed": run.seed}))
     return Card(
-        name=f"{row_name(experiment.variants[0])}, seed {run.seed}", tags=tags, parameters=parameters, note=note
+        name=f"{row_name(experiment.variants[0])}, seed {run.seed}",
+        tags={name: _cut(value) for name, value in tags.items()},
+        parameters=parameters,
+        note=note,
     )
 
 
@@ -163,9 +166,10 @@ def _cost(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _cut(note: str) -> str:
-    """As much of ``note`` as a tag holds, whole lines; all of it is an artifact."""
-    if len(note) <= _LONGEST_NOTE:
-        return note
+def _cut(text: str) -> str:
+    """As much of ``text`` as a tag holds, in whole lines where it has lines; all of it is in the note, an artifact."""
+    if len(text) <= _LONGEST_TAG:
+        return text
     more = "\n\n... and more, in description.md"
-    return note[: _LONGEST_NOTE - len(more)].rpartition("\n")[0] + more
+    kept = text[: _LONGEST_TAG - len(more)]
+    return (kept.rpartition("\n")[0] or kept) + more

@@ -94,7 +94,7 @@ def _slurm() -> Finding:
 
 
 def _tracking() -> Finding:
-    uri = folders.tracking_uri()
+    uri = folders.tracking_address()
     return Finding("MLflow", True, f"{importlib.metadata.version('mlflow')}, writes to {uri}", "comparing runs")
 
 

@@ -67,7 +67,7 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         "VSWIN_RESULTS": folders.results(),
         # in front of an editable install
         "PYTHONPATH": code,
-        **({"MLFLOW_TRACKING_URI": uri} if (uri := folders.tracking_uri()).startswith("http") else {}),
+        **_tracking_variable(),
     }
     setup = [
         *profile.setup,
@@ -95,6 +95,12 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         },
         **{key: value for key, value in optional.items() if value is not None},
     }
+
+
+def _tracking_variable() -> dict[str, str]:
+    """Where there is a tracking server, for jobs. Others can read scripts: a password comes by sbatch's environment."""
+    uri = folders.tracking_uri()
+    return {"MLFLOW_TRACKING_URI": uri} if uri.startswith("http") and uri == folders.tracking_address() else {}
 
 
 def sbatch_script(folder: Path, parameters: dict[str, Any], *, jobs: int) -> str:

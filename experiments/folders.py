@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -35,3 +36,13 @@ def own_tables() -> Path | None:
 def tracking_uri() -> str:
     """MLflow's own ``$MLFLOW_TRACKING_URI``, default a SQLite file under the runs folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs() / 'mlflow.db'}"
+
+
+def tracking_address() -> str:
+    """``tracking_uri`` as it may be shown and kept: without a name and a password."""
+    return without_credentials(tracking_uri())
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with every name and password taken out of the addresses in it."""
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1...", re.sub(r"://[^/\s]*@", "://", text))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,11 +34,15 @@ _LAST_PAUSE_SECONDS = 1.0
 # A follower that does not stir for so long is in a call that does not return.
 _SILENT_SECONDS = 40.0
 _NICE = 5
+# Stores that many nodes may write to at once.
+_SERVERS = ("http", "postgresql", "mysql", "mssql")
+# What Slurm tells every process of a job; whoever follows is ended by the end of its orders.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def is_allowed() -> bool:
     """Whether this process may write to the store: several nodes must not share one SQLite file."""
-    return folders.tracking_uri().startswith("http") or "SLURM_JOB_ID" not in os.environ
+    return "SLURM_JOB_ID" not in os.environ or folders.tracking_uri().startswith(_SERVERS)
 
 
 class Follower:
@@ -54,6 +59,13 @@ class Follower:
         self._report: str | None = None
         if self._failure:
             return
+        try:
+            self._start(scale)
+        except OSError as error:
+            # a full disk, no memory: no reason not to train
+            self._failure = f"its process could not be started: {error}"
+
+    def _start(self, scale: Scale) -> None:
         path = os.pathsep.join([str(_CLONE), *filter(None, [os.environ.get("PYTHONPATH")])])
         log = folders.runs() / scale / "mlflow-follower.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +192,8 @@ def _orders(told: SimpleQueue[tuple[str, int] | None], *, seconds: float) -> Ite
 
 
 if __name__ == "__main__":
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     # whatever else anybody prints goes to the log
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)

@@ -12,7 +12,7 @@ import math
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,8 @@ def _failed_in_this_job(run: RunDirectory) -> bool:
     return bool(run.error.exists() and attempt and own and attempt.job == own[0])
 
 
-def _following(runs: list[tuple[str, str, str, int]]) -> AbstractContextManager[object]:
+@contextmanager
+def _following(runs: list[tuple[str, str, str, int]]) -> Iterator[None]:
     """On a cluster the launcher does not stay, so jobs keep a tracking server up to date themselves.
 
     Where there is none they write journals only, and collect or sync on the login node feeds MLflow.
@@ -137,11 +138,16 @@ def _following(runs: list[tuple[str, str, str, int]]) -> AbstractContextManager[
 
     launched_here = os.environ.get("SUBMITIT_EXECUTOR") != "slurm"
     if launched_here or not folders.tracking_uri().startswith("http") or not World.from_environment().is_first:
-        return nullcontext()
+        yield
+        return
     follower = Follower(Scale(runs[0][0]))
     for scale, variant, signature, seed in runs:
         follower.add(RunDirectory(Scale(scale), signature, seed), find_experiment(Scale(scale), find_variant(variant)))
-    return follower
+    try:
+        yield
+    finally:
+        if missing_there := follower.finish():
+            print(f"MLflow: {missing_there}; nothing is lost, vswin sync tells it the rest", flush=True)
 
 
 def run_one(

@@ -61,6 +61,29 @@ def last(path: Path) -> Entry | None:
             length *= 8
 
 
+def sync(path: Path) -> None:
+    """Force to disk what others wrote there: after a crash nothing that was read may be gone."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def end(path: Path) -> int:
+    """The offset after the newest entry: that of the file's end, but for a torn last line. 0 if there is no entry."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        start = file.seek(0, os.SEEK_END)
+        while start > 0:
+            # a line that goes over a border is found in the piece that has its end
+            start = max(0, start - _TAIL_BYTES)
+            file.seek(start)
+            found = file.read(_TAIL_BYTES).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+    return 0
+
+
 class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 

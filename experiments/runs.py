@@ -158,6 +158,11 @@ class Attempt:
         return 0 if self.stopped or step > self.step else self.fruitless + 1
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it noted that it ends, after which its process writes nothing more."""
+        return self.stopped or self.lost_a_rank
+
+    @property
     def is_over(self) -> bool | None:
         """Whether its Slurm job shows that it has ended; None where that cannot be told.
 
@@ -306,7 +311,8 @@ class RunDirectory:
             return State.FAILED if self.error.exists() else State.RUNNING
         known_to_be_over = job and job.phase is slurm.Phase.ENDED and self._is_of(attempt, job)
         if self.running and not known_to_be_over:
-            return State.RUNNING
+            # a process that has failed may still have other things to do
+            return State.FAILED if self.error.exists() else State.RUNNING
         if job is None and self._submitted_process_lives():
             return State.PENDING
         if self.error.exists():
@@ -327,7 +333,7 @@ class RunDirectory:
     def running(self) -> bool:
         """Whether an attempt is at work here, as far as can be seen without asking Slurm."""
         attempt = Attempt.of(self)
-        if attempt is None:
+        if attempt is None or attempt.has_ended:
             return False
         if attempt.process.is_here:
             return attempt.process.alive

@@ -10,22 +10,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
-from . import folders
+from . import folders, journal
 from .registry import Experiment
 from .runs import RunDirectory, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What the store at ``uri`` has of a run, there called ``run_id``.
+    """What the store at ``uri`` (without credentials) has of a run, there called ``run_id``.
 
-    ``offset`` is that of the journal, ``status`` the state told last, ``card`` the fingerprint of the run's
-    description, and ``files`` those of its artifacts.
+    ``began`` tells its training from another of the same recipe and seed; empty before the first step. ``offset`` is
+    that of the journal, and ``tail`` the fingerprint of what comes before it. ``status`` is the state told last,
+    ``card`` the fingerprint of the run's description, and ``files`` those of its artifacts.
     """
 
     uri: str
     run_id: str
+    began: str = ""
     offset: int = 0
+    tail: str = ""
     status: str = ""
     card: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +39,7 @@ class Told:
         try:
             content = json.loads(run.tracking.read_text())
             return cls(**{item.name: content[item.name] for item in fields(cls)})
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, run: RunDirectory) -> None:
@@ -51,7 +54,7 @@ def is_behind(run: RunDirectory, experiment: Experiment) -> bool:
     told = Told.read(run)
     return (
         told is None
-        or told.uri != folders.tracking_uri()
+        or told.uri != folders.tracking_address()
         or told.status != run.state(experiment.protocols)
-        or (run.journal.exists() and told.offset < run.journal.stat().st_size)
+        or told.offset < journal.end(run.journal)
     )

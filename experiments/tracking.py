@@ -49,6 +49,7 @@ from mlflow.exceptions import MlflowException
 _METRICS_PER_CALL = 1000
 _PARAMETERS_PER_CALL = 100
 _DATASET_DIGEST = 36
+_TAIL_BYTES = 4096
 # by split, in the words that MLflow's pages use; others have their own
 _CONTEXTS = {"train": "training", "val": "validation"}
 _STATUS = {
@@ -78,6 +79,10 @@ class Pushed:
     failures: dict[str, str] = field(default_factory=dict)
 
 
+class SupersededError(RuntimeError):
+    """Another training of the same recipe with the same seed, which began later, stands for the run in MLflow."""
+
+
 class Mirror:
     """Copies journals into the tracking store at ``uri``.
 
@@ -92,6 +97,8 @@ class Mirror:
         on_call: Callable[[], None] = lambda: None,
     ) -> None:
         self.uri = uri or folders.tracking_uri()
+        # what is noted with a run, which others may read
+        self._address = folders.without_credentials(self.uri)
         self._state = state
         self._on_call = on_call
         self._experiments: dict[Scale, str] = {}
@@ -108,8 +115,8 @@ class Mirror:
         """The id of ``scale``'s experiment, created (with the whole store, and a view per table) on first use."""
         if scale not in self._experiments:
             name = experiment_name(scale)
-            # a server keeps artifacts where it was told to; without one they lie beside the database
-            local = self.uri.startswith("sqlite:")
+            # a server keeps artifacts where it was told to; without one they lie with the runs
+            local = not self.uri.startswith("http")
             location = (folders.runs() / "mlflow-artifacts" / scale).as_uri() if local else None
             found = self._client.get_experiment_by_name(name)
             if found is None:
@@ -121,6 +128,9 @@ class Mirror:
                         raise
                 found = self._client.get_experiment_by_name(name)
                 assert found is not None
+            if found.lifecycle_stage != "active":
+                # deleted in the UI; its name is not free for a new one
+                self._client.restore_experiment(found.experiment_id)
             self._tag_experiment(found, dict(_experiment_tags(scale)))
             self._experiments[scale] = str(found.experiment_id)
         return self._experiments[scale]
@@ -175,6 +185,10 @@ class Mirror:
         # two processes that find no run in the store would both create one
         with locked(run.path / ".tracking.lock"):
             before = Told.read(run)
+            if before and before.offset and not run.journal.exists():
+                # somebody cleaned up, and MLflow has more than is left here
+                return
+            journal.sync(run.journal)
             status = self._state(run, experiment.protocols)
             told = self._found(run, experiment, before)
             points, told = self._push_points(run, told)
@@ -212,14 +226,22 @@ class Mirror:
         Where two create it at once, on machines that do not see each other's locks, both then see both, and take the
         one whose id sorts first.
         """
-        if told and told.uri == self.uri and self._is_ours(told.run_id, run):
-            return told
+        began = _identity(run).get("began", "")
+        if told and told.uri == self._address and told.began == began:
+            if told.status and RunStatus.to_string(_STATUS[State(told.status)]) != self._status.get(told.run_id):
+                # somebody else has told the store something
+                self._status.pop(told.run_id, None)
+            if self._is_ours(told.run_id, run):
+                if told.tail == _tail(run, told.offset):
+                    return told
+                # the end of the journal was lost, as by a power failure, or replaced by that of an older copy
+                self._client.delete_run(told.run_id)
         matching = self._matching(run)
         if not matching:
             created = self._client.create_run(
                 self.experiment_id(run.scale),
                 run_name=card(run, experiment).name,
-                tags={**_identity(run), "mlflow.user": getpass.getuser()},
+                tags={**_identity(run), "mlflow.user": _user()},
                 start_time=_started(run),
             )
             self._on_call()
@@ -231,7 +253,7 @@ class Mirror:
             self._client.delete_run(other.info.run_id)
         self._status.setdefault(ours.info.run_id, ours.info.status)
         # nothing told: telling a store again what it knows changes nothing there
-        return Told(uri=self.uri, run_id=ours.info.run_id)
+        return Told(uri=self._address, run_id=ours.info.run_id, began=began)
 
     def _is_ours(self, run_id: str, run: RunDirectory) -> bool:
         """Whether the store still has this run; asked once, since a store may be deleted and begun anew."""
@@ -242,22 +264,32 @@ class Mirror:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return False
-            if found.info.lifecycle_stage != "active" or found.data.tags.get("signature") != run.signature:
+            tags, began = found.data.tags, _identity(run).get("began")
+            if found.info.lifecycle_stage != "active" or tags.get("signature") != run.signature:
+                return False
+            if tags.get("began") not in (None, began):
                 return False
             self._status[run_id] = found.info.status
         return True
 
     def _matching(self, run: RunDirectory) -> list[Run]:
-        """The runs in the store that are this one; an earlier training that was done over is set aside."""
+        """The runs in the store that are this one; an earlier training that was done over is set aside.
+
+        That is when the later one has done its first step. Raises SupersededError if this is the earlier one.
+        """
         query = f"tags.signature = '{run.signature}' AND tags.seed = '{run.seed}'"
         began = _identity(run).get("began")
         matching = []
         for found in self._search(run.scale, query):
             theirs = found.data.tags.get("began")
-            if began and theirs and began != theirs:
-                self._set_aside(found)
-            else:
+            if theirs is None or theirs == began:
                 matching.append(found)
+            elif began and int(theirs) > int(began):
+                raise SupersededError(
+                    f"another training of it, which began later, stands for it in MLflow (run {found.info.run_id})"
+                )
+            elif began:
+                self._set_aside(found)
         return matching
 
     def _set_aside(self, found: Run) -> None:
@@ -290,7 +322,7 @@ class Mirror:
                 self._on_call()
             points += len(batch)
             batch.clear()
-            told = replace(told, offset=offset)
+            told = replace(told, offset=offset, tail=_tail(run, offset))
             told.write(run)
 
         for entry, after in journal.read(run.journal, offset=offset):
@@ -312,9 +344,12 @@ class Mirror:
         ).hexdigest()[:16]
         if told.card == stamp:
             return told
+        known = self._client.get_run(told.run_id).data
+        if "superseded" in known.tags:
+            self._status.pop(told.run_id, None)
+            raise SupersededError("another training of it, which began later, stands for it in MLflow")
         # parameters cannot be changed: those of a protocol that the tables no longer have stay as they were
-        known = self._client.get_run(told.run_id).data.params
-        new = [Param(name, value) for name, value in current.parameters.items() if name not in known]
+        new = [Param(name, value) for name, value in current.parameters.items() if name not in known.params]
         tags = [RunTag(name, value) for name, value in {**current.tags, **identity}.items()]
         for start in range(0, max(len(new), 1), _PARAMETERS_PER_CALL):
             self._client.log_batch(told.run_id, params=new[start : start + _PARAMETERS_PER_CALL], tags=tags)
@@ -329,7 +364,8 @@ class Mirror:
         """Leave with the run the files it wrote, each again only after it has changed."""
         files = [run.recipe, run.journal, run.environment, run.code, run.code_diff, run.datasets, run.error]
         wanted = {path: "" for path in files if path.exists()}
-        wanted |= {path: "tests" for path in sorted(run.path.glob("tests/*")) if path.is_file()}
+        # not what a kill left half written
+        wanted |= {path: "tests" for path in sorted(run.path.glob("tests/[!.]*")) if path.is_file()}
         prints = {path: f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in wanted}
         due = [path for path in wanted if told.files.get(path.name) != prints[path]]
         for path in due:
@@ -433,7 +469,25 @@ def _started(run: RunDirectory) -> int | None:
 
 def _ended(run: RunDirectory) -> int | None:
     """When the last line was written, in milliseconds since the epoch."""
-    return round(run.journal.stat().st_mtime * 1000) if run.journal.exists() else None
+    last = journal.last(run.journal)
+    return round(last.time * 1000) if last else None
+
+
+def _tail(run: RunDirectory, offset: int) -> str:
+    """A fingerprint of the last bytes of the journal before ``offset``; empty at its beginning."""
+    if not offset:
+        return ""
+    with run.journal.open("rb") as file:
+        file.seek(max(0, offset - _TAIL_BYTES))
+        return hashlib.sha256(file.read(min(offset, _TAIL_BYTES))).hexdigest()[:16]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # in a container whose system does not know this user's number
+        return str(os.getuid())
 
 
 def _datasets(run: RunDirectory) -> Iterator[DatasetInput]:
@@ -453,5 +507,5 @@ def _datasets(run: RunDirectory) -> Iterator[DatasetInput]:
 
 
 def _in_a_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = folders.without_credentials(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"

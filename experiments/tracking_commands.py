@@ -33,7 +33,7 @@ def sync(
             run.tracking.unlink(missing_ok=True)
     pushed = mirror_all(scale)
     if as_json:
-        display.print_json({"uri": folders.tracking_uri(), **vars(pushed)})
+        display.print_json({"uri": folders.tracking_address(), **vars(pushed)})
     else:
         console.print(
             f"{pushed.runs} runs at scale {scale}: {pushed.changed} had news, {pushed.points} points sent",

@@ -28,10 +28,10 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     experiment = Mirror(uri).experiment_id(scale)
     if uri.startswith("http"):
         # a server is running already: point to it
-        _print_addresses(console, uri.rstrip("/"), experiment=experiment, table=table)
+        _print_addresses(console, folders.tracking_address().rstrip("/"), experiment=experiment, table=table)
         return
     port = _free_port(port)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", _HOST]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST]
     command += ["--port", str(port), "--workers", "1"]
     log = folders.runs() / "mlflow-server.log"
     # ended by either signal the server goes along; a shell starts what runs in the background with Ctrl-C ignored
@@ -40,6 +40,8 @@ def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> 
     # job execution serves language models only, with processes of its own
     environment = {
         **os.environ,
+        # not as an argument, which everybody on this machine sees: there may be a password in it
+        "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }

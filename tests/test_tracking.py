@@ -6,23 +6,32 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_up_runs import CLASSES, copy_of, experiment_of, extend, make_up_run
 from mlflow_points import client, journal_points, mlflow_points, mlflow_run
+from tracking_servers import wait_for
 
-from experiments import saved_views
-from experiments.card import card
+from experiments import folders, journal, saved_views
+from experiments.card import _cut, card
 from experiments.confusion import confusion, draw
+from experiments.executors import slurm_parameters
+from experiments.follow import Follower
+from experiments.job import _following
 from experiments.journal import Journal, JournalError
+from experiments.profiles import Profile
 from experiments.recipe import Scale, flatten
 from experiments.registry import find_table, tables_at
-from experiments.runs import RunDirectory
+from experiments.runs import Ownership, RunDirectory
 from experiments.system_metrics import SAMPLE_SECONDS, SystemMetrics
 from experiments.told import Told, is_behind
 from experiments.tracking import Mirror
@@ -229,6 +238,192 @@ def test_a_training_done_over_is_another_run(runs: Path) -> None:
     aside = client().get_run(old.info.run_id)
     assert "table4" not in aside.data.tags
     assert aside.data.tags["superseded"] == run.signature
+
+
+def test_a_training_done_over_is_told_of_before_its_first_step(runs: Path) -> None:
+    old = make_up_run(VARIANT, steps=3)
+    push(old)
+    before = mlflow_run(old)
+    old.set_aside()
+    run, mirror = make_up_run(VARIANT, steps=0, done=False), Mirror()
+    mirror.push(run, experiment_of(VARIANT))
+    # until then the one before stands in the tables
+    assert client().get_run(before.info.run_id).data.tags["table4"] == "split"
+    extend(run, steps=4)
+    mirror.push(run, experiment_of(VARIANT))
+    assert mlflow_run(run).info.run_id != before.info.run_id
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_of_two_trainings_in_two_folders_the_later_one_stands(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{runs}/mlflow.db")
+    for name in ("mine", "a colleague's", "mine", "a colleague's"):
+        monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / name))
+        run = RunDirectory(Scale.TINY, experiment_of(VARIANT).recipe.signature, 0)
+        if run.path.exists():
+            extend(run, steps=1)
+        else:
+            make_up_run(VARIANT)
+        pushed = Mirror().round([(run, experiment_of(VARIANT))])
+        if name == "mine" and (tmp_path / "a colleague's").exists():
+            assert "began later" in pushed.failures["table4/split seed 0"]
+        else:
+            assert not pushed.failures
+    assert mlflow_points(run) == journal_points(run)
+    experiment = client().get_experiment_by_name("vswin-tiny")
+    assert experiment is not None
+    assert len(client().search_runs([experiment.experiment_id])) == 2
+
+
+def test_lines_that_a_power_failure_took_are_not_in_mlflow(runs: Path) -> None:
+    run = make_up_run(VARIANT, steps=9, done=False)
+    push(run)
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:6]))
+    # computed again, later, and further than before
+    extend(run, steps=9)
+    push(run)
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_journal_that_was_cleaned_up_stays_in_mlflow(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    push(run)
+    before = mlflow_points(run)
+    run.journal.unlink()
+    push(run)
+    assert mlflow_points(run) == before
+
+
+def test_a_torn_last_line_is_nothing_that_is_missing(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    with run.journal.open("ab") as file:
+        file.write(b'{"step": 6, "ti')
+    push(run)
+    assert not is_behind(run, experiment_of(VARIANT))
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_what_was_deleted_in_the_ui_comes_back(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    push(run)
+    client().delete_run(mlflow_run(run).info.run_id)
+    push(run)
+    assert mlflow_points(run) == journal_points(run)
+    client().delete_experiment(mlflow_run(run).info.experiment_id)
+    push(run)
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_run_whose_process_has_failed_and_reports_it_is_failed(runs: Path) -> None:
+    run = make_up_run(VARIANT, done=False)
+    # of this process, which goes on
+    owner = Ownership(run)
+    push(run)
+    assert mlflow_run(run).info.status == "RUNNING"
+    owner.stopped()
+    push(run)
+    assert mlflow_run(run).info.status == "KILLED"
+    Ownership(run)
+    run.error.write_text("ValueError: no")
+    push(run)
+    assert mlflow_run(run).info.status == "FAILED"
+
+
+def test_a_user_without_a_name_is_no_hindrance(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    # as in a container that is started under a number which its system does not know
+    source = (
+        "import os, sys; from made_up_runs import *; from experiments.tracking import Mirror; os.setuid(54321); "
+        "from experiments.tracking import _user; print(_user())"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    answer = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout == "54321\n"
+
+
+def test_no_password_is_kept_or_shown(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # nobody answers there
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:a-secret@127.0.0.1:9")
+    run = make_up_run(VARIANT)
+    pushed = Mirror().round([(run, experiment_of(VARIANT))])
+    assert "http://127.0.0.1:9" in str(pushed.failures)
+    assert "a-secret" not in str(pushed.failures)
+    # a job says what it could not tell
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    with _following([("tiny", VARIANT, run.signature, run.seed)]):
+        pass
+    said = capfd.readouterr().out
+    assert "1 of 1 runs are not all there (MlflowException: API request to http://127.0.0.1:9/" in said
+    assert "a-secret" not in said
+    for path in runs.rglob("*"):
+        assert path.is_dir() or b"a-secret" not in path.read_bytes(), path
+    script = slurm_parameters(Profile(time="1", cpus=1), name="n", comment="", dependency="", code=tmp_path)
+    assert "a-secret" not in str(script)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    script = slurm_parameters(Profile(time="1", cpus=1), name="n", comment="", dependency="", code=tmp_path)
+    assert "export MLFLOW_TRACKING_URI=http://127.0.0.1:9" in script["setup"]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://ada:p@ss@host:5000/x", "http://host:5000/x"),
+        ("postgresql://ada:secret@host/db", "postgresql://host/db"),
+        (
+            "postgresql://host/db?user=ada&password=secret&sslmode=require",
+            "postgresql://host/db?user=ada&password=...&sslmode=require",
+        ),
+        ("sqlite:////home/ada@home/mlflow.db", "sqlite:////home/ada@home/mlflow.db"),
+        ("http://host:5000", "http://host:5000"),
+    ],
+)
+def test_addresses_are_shown_without_credentials(address: str, shown: str) -> None:
+    assert folders.without_credentials(f"to {address} or") == f"to {shown} or"
+
+
+def test_what_slurm_tells_a_job_does_not_end_its_follower(runs: Path) -> None:
+    run, experiment = make_up_run(VARIANT, done=False), experiment_of(VARIANT)
+    with Follower(Scale.TINY) as follower:
+        follower.add(run, experiment)
+        wait_for(lambda: not is_behind(run, experiment))
+        assert follower._process
+        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+            os.killpg(follower._process.pid, number)
+        extend(run, steps=3)
+        assert follower.finish() == ""
+    assert mlflow_points(run) == journal_points(run)
+
+
+def test_a_follower_that_cannot_be_started_is_no_reason_not_to_train(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    (runs / "tiny" / "mlflow-follower.log").mkdir()
+    with Follower(Scale.TINY) as follower:
+        follower.add(run, experiment_of(VARIANT))
+    assert "could not be started" in follower.finish()
+
+
+def test_a_long_tag_is_cut() -> None:
+    for text in ("x" * 9000, "\n".join(["a line"] * 2000)):
+        assert len(_cut(text)) <= 8000
+        assert _cut(text).endswith("and more, in description.md")
+
+
+@given(st.lists(st.text("{}ä, ", max_size=30000)), st.text("ab", max_size=40000))
+@settings(max_examples=30)
+def test_the_end_of_a_journal_is_after_its_last_whole_line(lines: list[str], torn: str) -> None:
+    whole = "".join(f"{line}\n" for line in lines).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        path.write_bytes(whole + torn.encode())
+        assert journal.end(path) == len(whole)
 
 
 def test_a_run_left_running_by_a_kill_is_ended(runs: Path) -> None:

@@ -237,6 +237,15 @@ def test_the_clusters_server_keeps_strangers_out(store: str, tmp_path: Path, mon
         run = make_up_run("table4/split")
         subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
         assert mlflow_points(run) == journal_points(run)
+        # in the address instead, it is the same store, and the password is kept nowhere
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://admin:{password}@127.0.0.2:{port}")
+        answer = vswin_command("sync", "--scale", "tiny", "--json")
+        said = subprocess.run(answer, check=True, capture_output=True, text=True)
+        assert (json.loads(said.stdout)["changed"], json.loads(said.stdout)["failures"]) == (0, {})
+        for text in (said.stdout, said.stderr, *(path.read_text() for path in run.path.rglob("*.json"))):
+            assert password not in text
     finally:
         job.terminate()
         assert job.wait(timeout=60) == 0
