@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Vswin, vswin_command
-from mlflow_points import journal_points, mlflow_points
+from mlflow_points import journal_points, mlflow_points, mlflow_run
 from slurm_cluster import SlurmCluster, eventually
+from tracking_servers import MlflowServer
 
 from experiments import journal
 from experiments.jobs import Failure, Jobs, Phase
@@ -319,6 +320,32 @@ def test_upstream_runs_first_and_when_it_fails_its_dependants_are_blocked(
         assert first.end is not None
         assert second.start is not None
         assert first.end <= second.start
+
+
+def test_jobs_tell_a_tracking_server_themselves(
+    cluster: SlurmCluster, vswin: Vswin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    server.start()
+    try:
+        # each of two processes, of which only one may tell
+        vswin("launch", "table6", "--seeds", "1", *ON_TEST, "pair")
+        first, *_ = runs = runs_of("table6")
+        attempt = frozen(first)
+        cluster.call("scancel", "--signal=USR2", job_of(first))
+        thaw(attempt)
+        eventually("table 6 is done", lambda: are_done("table6"), seconds=280)
+        for run in runs:
+            ended(run)
+            # nothing was left to sync, also before it was started again
+            submission = Submission.of(run)
+            assert submission is not None
+            assert "MLflow: " not in Path(submission.log).read_text()
+            assert mlflow_points(run) == journal_points(run)
+            assert mlflow_run(run).info.status == "FINISHED"
+    finally:
+        server.stop()
 
 
 def test_launcher_killed_between_sbatch_and_bookkeeping(
