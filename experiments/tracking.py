@@ -294,8 +294,7 @@ class Mirror:
 
     def _set_aside(self, found: Run) -> None:
         """Leave a run in the store, but out of every table."""
-        names = [name for table in tables() for name in (table, differs_tag(table))]
-        for name in found.data.tags.keys() & {"signature", *names}:
+        for name in found.data.tags.keys() & {"signature", *_table_tags()}:
             self._client.delete_tag(found.info.run_id, name)
         self._client.set_tag(found.info.run_id, "superseded", found.data.tags["signature"])
 
@@ -353,6 +352,9 @@ class Mirror:
         tags = [RunTag(name, value) for name, value in {**current.tags, **identity}.items()]
         for start in range(0, max(len(new), 1), _PARAMETERS_PER_CALL):
             self._client.log_batch(told.run_id, params=new[start : start + _PARAMETERS_PER_CALL], tags=tags)
+        for name in known.tags.keys() & _table_tags() - current.tags.keys():
+            # a table of one's own may have lost this row
+            self._client.delete_tag(told.run_id, name)
         self._client.update_run(told.run_id, name=current.name)
         if datasets:
             self._client.log_inputs(told.run_id, datasets=datasets)
@@ -452,6 +454,10 @@ def _experiment_tags(scale: Scale) -> Iterator[tuple[str, str]]:
     yield "mlflow.experimentKind", "custom_model_development"
     for table in tables_at(scale):
         yield saved_views.tag(table, scale)
+
+
+def _table_tags() -> set[str]:
+    return {name for table in tables() for name in (table, differs_tag(table))}
 
 
 def _identity(run: RunDirectory) -> dict[str, str]:

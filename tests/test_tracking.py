@@ -410,6 +410,21 @@ def test_a_follower_that_cannot_be_started_is_no_reason_not_to_train(runs: Path)
     assert "could not be started" in follower.finish()
 
 
+def test_a_row_that_a_table_lost_is_not_shown_there(runs: Path) -> None:
+    run = make_up_run(VARIANT)
+    push(run)
+    found = mlflow_run(run).info.run_id
+    # as if the run had been a row of table 6, too
+    for name in ("table6", "table6.differs", "my-note"):
+        client().set_tag(found, name, "full")
+    # the description changes with the code
+    run.code.write_text('{"name": "another", "dirty": false}')
+    push(run)
+    tags = mlflow_run(run).data.tags
+    assert not tags.keys() & {"table6", "table6.differs"}
+    assert (tags["table4"], tags["my-note"]) == ("split", "full")
+
+
 def test_a_long_tag_is_cut() -> None:
     for text in ("x" * 9000, "\n".join(["a line"] * 2000)):
         assert len(_cut(text)) <= 8000
