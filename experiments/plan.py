@@ -152,6 +152,8 @@ def plan(
         for source in experiment.upstream
     }
     steps: list[Step] = []
+    # done, and to be done again
+    anew: set[RunDirectory] = set()
     for experiment, seed in todo:
         run = directory(experiment, seed)
         if only_recorded(experiment, seed) and experiment.recipe.signature not in needed:
@@ -160,7 +162,13 @@ def plan(
         # only what was asked for is done again
         own = Mode.RETRY if mode is Mode.FORCE and experiment.recipe.signature not in named else mode
         action, why = decide(state_of(experiment, seed), own, failure(run), fruitless(run))
-        sources = [source for source in experiment.upstream if state_of(source, upstream.SEED) is not State.DONE]
+        if action.needs_work and state_of(experiment, seed) is State.DONE:
+            anew.add(run)
+        sources = [
+            source
+            for source in experiment.upstream
+            if state_of(source, upstream.SEED) is not State.DONE or directory(source, upstream.SEED) in anew
+        ]
         if sources and action.needs_work:
             action, why = Action.BLOCKED, _blocked(sources, steps)
         waits_for = tuple(directory(source, upstream.SEED) for source in sources) if action is Action.BLOCKED else ()

@@ -136,6 +136,17 @@ def test_only_force_does_again_what_is_done() -> None:
     assert decide(State.RUNNING, Mode.FORCE)[0] is Action.RUNNING
 
 
+def test_what_starts_from_a_run_that_is_done_again_waits_for_it() -> None:
+    named = [IMAGE, *TABLE4[:1]]
+    image, dependant = plan(named, seeds=[0], state=states({}, other=State.DONE), mode=Mode.FORCE)
+    assert (image.action, dependant.action) == (Action.RETRY, Action.BLOCKED)
+    assert dependant.waits_for == (image.run,)
+    assert dependant.why == f"waits for {IMAGE.name}"
+    # not named, and so not done again
+    image, dependant = plan(TABLE4[:1], seeds=[0], state=states({}, other=State.DONE), mode=Mode.FORCE)
+    assert (image.action, dependant.action, dependant.waits_for) == (Action.DONE, Action.RETRY, ())
+
+
 def test_recorded_runs_are_done_and_what_they_started_from_is_not_needed() -> None:
     def recorded(run: RunDirectory, protocols: Iterable[str]) -> bool:
         return run.signature == IMAGE.recipe.signature or run.seed == 0
