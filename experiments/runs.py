@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -45,6 +46,10 @@ class AlreadyRunningError(RuntimeError):
 
 class FencedError(RuntimeError):
     """Another attempt has taken this run over; this one must not write any more."""
+
+
+class NoLocksError(RuntimeError):
+    """The file system cannot keep two processes apart."""
 
 
 @dataclass(frozen=True)
@@ -378,14 +383,25 @@ def existing(experiments: Iterable[Experiment]) -> Iterator[RunDirectory]:
 
 @contextmanager
 def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file ``path``; where another process holds it, call ``on_wait`` once and wait."""
+    """Hold the lock file ``path``; where another process holds it, call ``on_wait`` once and wait.
+
+    Raises NoLocksError where the file system has no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            raise NoLocksError(
+                f"{path}: this file system has no locks, as a Lustre that is mounted without flock; set $VSWIN_RUNS to "
+                "a folder on another"
+            ) from error
         yield
 
 

@@ -1,5 +1,7 @@
 """The state of a run is seen as it is; a later attempt fences an earlier one off."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -13,6 +15,7 @@ from experiments.recipe import Scale
 from experiments.runs import (
     AlreadyRunningError,
     FencedError,
+    NoLocksError,
     Ownership,
     Process,
     RunDirectory,
@@ -135,3 +138,16 @@ def test_lock_is_held_by_one(tmp_path: Path) -> None:
         waited.append(other.stdout.readline())
         assert other.poll() is None
     assert (waited, other.communicate()[0]) == (["waiting\n"], "in\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(file: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(NoLocksError, match=r"lock: this file system has no locks.*\$VSWIN_RUNS"),
+        locked(tmp_path / "lock"),
+    ):
+        pass
