@@ -125,7 +125,8 @@ def check_pinned(code: str) -> None:
 
 def _failed_in_this_job(run: RunDirectory) -> bool:
     attempt, own = run.last_attempt(), slurm.own_job()
-    return bool(run.error.exists() and attempt and own and attempt.job == own[0])
+    # not in the same start: a shell in a job may try again
+    return bool(run.error.exists() and attempt and own and attempt.job == own[0] and attempt.restart < own[1])
 
 
 @contextmanager

@@ -10,12 +10,17 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 # A controller that is away must not hold up a look for minutes.
 _PATIENCE_SECONDS = 30.0
+# Variables that change what Slurm's commands answer.
+_HABITS = ("SQUEUE_", "SACCT_", "SCANCEL_")
+# What else than of the job it is in a shell may know of Slurm.
+_NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
 
 
 class SlurmError(RuntimeError):
@@ -81,12 +86,30 @@ def own_job() -> tuple[str, int] | None:
 
 def own_job_goes_on() -> bool:
     """Whether this process's job is neither cancelled nor at its time limit: who is stopped now is preempted."""
+    own = own_job()
+    if own is None:
+        return False
     try:
-        return call("squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T").split() == [
-            "RUNNING"
-        ]
+        # not by SLURM_JOB_ID: that of the last element of an array is the number of the whole array
+        return call("squeue", "--noheader", f"--jobs={own[0]}", "--format=%T").split() == ["RUNNING"]
     except SlurmError:
         return False
+
+
+@contextmanager
+def outside_own_job() -> Iterator[None]:
+    """Inside, the environment does not tell of the job this process belongs to, as in ``srun --pty bash``.
+
+    sbatch would hand it on: the cores and memory of that job would be asked for in another.
+    """
+    kept = dict(os.environ)
+    for name in kept if "SLURM_JOB_ID" in kept else ():
+        if name.startswith(("SLURM_", "SLURMD_", "SRUN_")) and name not in _NOT_OF_A_JOB:
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def look(jobs: Collection[str]) -> dict[str, Job]:
@@ -140,9 +163,17 @@ def cancel(jobs: Iterable[str]) -> None:
 
 def call(*command: str) -> str:
     """What one of Slurm's commands prints; raises SlurmError."""
+    # people narrow down their own squeue (SQUEUE_PARTITION): what they do not want to see is here all the same
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_HABITS)}
     try:
         answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_SECONDS,
+            env=environment,
         )
     except FileNotFoundError as error:
         raise SlurmError(f"no {command[0]} on this machine: launch where Slurm's commands are") from error

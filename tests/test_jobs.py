@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments import slurm
+from experiments.job import _failed_in_this_job
 from experiments.jobs import Jobs
 from experiments.recipe import Scale
 from experiments.runs import Attempt, Ownership, Process, RunDirectory, State, Submission, write_text
@@ -99,6 +100,54 @@ def test_own_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     assert slurm.own_job() == ("7_1", 2)
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What squeue is called with and what it sees of SQUEUE_PARTITION, a line each; it knows one running element."""
+    said = tmp_path / "said"
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f'#!/bin/sh\necho "$@ [$SQUEUE_PARTITION]" >> {said}\necho RUNNING\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    return said
+
+
+def test_an_element_of_an_array_asks_for_itself_only(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last element has the array's number as SLURM_JOB_ID, by which squeue names its brothers, too."""
+    for name, value in (("JOB_ID", "7"), ("ARRAY_JOB_ID", "7"), ("ARRAY_TASK_ID", "1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SQUEUE_PARTITION", "mine")
+    assert slurm.own_job_goes_on()
+    [call] = told.read_text().splitlines()
+    assert "--jobs=7_1 " in call
+    # nor does what its user likes to see decide
+    assert call.endswith("[]")
+
+
+def test_a_job_is_submitted_from_inside_another_as_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    monkeypatch.setenv("SLURM_CPU_BIND", "quiet,map_cpu:0")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with slurm.outside_own_job():
+        assert os.environ["SLURM_CPU_BIND"]
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    with slurm.outside_own_job():
+        assert {name for name in os.environ if name.startswith("SLURM_")} == {"SLURM_CONF"}
+    assert (os.environ["SLURM_JOB_ID"], os.environ["SLURM_CPU_BIND"]) == ("9", "quiet,map_cpu:0")
+
+
+def test_only_an_earlier_start_of_a_job_is_not_tried_again(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a shell inside a job (``srun --pty bash``) a failed run may be launched again."""
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    Ownership(run)
+    write_text(run.error, "ValueError: no")
+    assert not _failed_in_this_job(run)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert _failed_in_this_job(run)
 
 
 def submit(run: RunDirectory, job: str) -> None:
