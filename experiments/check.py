@@ -301,23 +301,30 @@ def _disk(experiments: Sequence[Experiment], runs: Mapping[str, int]) -> tuple[O
     return Outcome.OK, text
 
 
-def _profile(experiments: Sequence[Experiment], profile: Profile, rate: Rate) -> tuple[Outcome, str]:
-    """Whether jobs of ``profile`` can compute these runs: as many processes as share a batch, GPUs, time."""
+def unsuited(experiments: Sequence[Experiment], profile: Profile) -> str | None:
+    """Why jobs of ``profile`` could never compute these runs: processes that cannot share a batch, no GPU, no time."""
     processes = profile.processes_per_run
     for experiment in experiments:
         if experiment.recipe.optim.batch_size % processes:
-            return Outcome.FAILED, (
+            return (
                 f"batches of {experiment.recipe.optim.batch_size} clips ({experiment.name}) cannot be shared out among "
                 f"{processes} processes; change nodes, gpus or processes of the profile"
             )
     if experiments[0].scale is Scale.PAPER and not profile.gpus:
-        return Outcome.FAILED, "scale paper needs a GPU: set gpus in the profile"
-    limit = 60 * profile.minutes
-    if limit <= profile.signal_seconds + _START_SECONDS:
-        return Outcome.FAILED, (
+        return "scale paper needs a GPU: set gpus in the profile"
+    if 60 * profile.minutes <= profile.signal_seconds + _START_SECONDS:
+        return (
             f"a job of {profile.minutes} min is told to save {profile.signal_seconds} s before its end, before it has "
             "trained at all; raise time or lower signal_seconds"
         )
+    return None
+
+
+def _profile(experiments: Sequence[Experiment], profile: Profile, rate: Rate) -> tuple[Outcome, str]:
+    """Whether jobs of ``profile`` can compute these runs, and within their time."""
+    if reason := unsuited(experiments, profile):
+        return Outcome.FAILED, reason
+    processes, limit = profile.processes_per_run, 60 * profile.minutes
     estimates = forecast(experiments, seeds=1, place=Place(name="", devices=processes), rate=rate, actual={})
     longest = max(estimates, key=lambda item: item.wall_hours)
     seconds = 3600 * longest.wall_hours * profile.runs_per_job

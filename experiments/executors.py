@@ -10,7 +10,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import DelayedSubmission, FailedJobError, JobPaths
 
-from . import folders
+from . import folders, slurm
 from .job import work
 from .profiles import Profile
 
@@ -57,21 +57,23 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         "qos": profile.qos,
         "constraint": profile.constraint,
         "mem": profile.memory,
-        "gpus_per_node": profile.gpus or None,
-        "array_parallelism": profile.parallel,
+        "gpus_per_node": profile.gpus_per_node,
         "dependency": dependency or None,
     }
+    tables = folders.own_tables()
     variables = {
         "VSWIN_RUNS": folders.runs(),
         "VSWIN_DATA": folders.data(),
         "VSWIN_RESULTS": folders.results(),
-        # in front of an editable install
-        "PYTHONPATH": code,
+        # a job is in another folder than the launch
+        **({"VSWIN_TABLES": tables} if tables else {}),
         **_tracking_variable(),
     }
     setup = [
         *profile.setup,
         *(f"export {variable}={shlex.quote(str(value))}" for variable, value in variables.items()),
+        # in front of an editable install
+        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         # from Slurm 22.05 on srun does not take it from the job
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",
     ]
@@ -85,13 +87,17 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         "signal_delay_s": profile.signal_seconds,
         "setup": setup,
         "stderr_to_stdout": True,
+        # submitit's own limit is 256, and its own workload key is refused where those are kept
+        "array_parallelism": profile.parallel or _ANY_NUMBER,
+        "wckey": None,
         # one rank that is gone ends all, at once
         "srun_args": ["--kill-on-bad-exit=1"],
         "additional_parameters": {
             # python -m looks where it was started first
             "chdir": str(code),
             "requeue" if profile.requeue else "no-requeue": True,
-            "kill-on-invalid-dep": "yes",
+            **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+            **profile.options,
         },
         **{key: value for key, value in optional.items() if value is not None},
     }
@@ -119,7 +125,7 @@ def submit_to_slurm(
     executor = submitit.SlurmExecutor(folder, max_num_timeout=_ANY_NUMBER)
     executor.update_parameters(**parameters)
     try:
-        with executor.batch():
+        with slurm.outside_own_job(), executor.batch():
             submitted = [executor.submit(Work(), runs, runtime, str(code)) for runs in jobs]
         return str(submitted[0].job_id).partition("_")[0]
     except FailedJobError as error:

@@ -6,15 +6,24 @@ import json
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .registry import UnknownNameError
 
 LOCAL = "local"
 _FILE = Path(__file__).resolve().parent.parent / "slurm" / "profiles.toml"
+# Slurm's own.
+_LONGEST_WARNING = 65535
+# What sbatch is told by other fields, or by every launch.
+_OWN_OPTIONS = {
+    *("account", "array", "chdir", "comment", "constraint", "cpus-per-task", "dependency", "error", "export", "gpus"),
+    *("gpus-per-node", "job-name", "kill-on-invalid-dep", "mem", "no-requeue", "nodes", "ntasks"),
+    *("ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue", "signal", "time"),
+}
 
 
 class ProfileError(ValueError):
@@ -25,11 +34,12 @@ class ProfileError(ValueError):
 class Profile:
     """What a job asks Slurm for. What is None is left to the cluster.
 
-    ``time`` is Slurm's own notation (``minutes``, ``hours:minutes:seconds``, ``days-hours``, ...). ``gpus`` and
-    ``memory`` (``64GB``, ``500MB``) are per node, ``cpus`` per process. ``processes`` per node: one per GPU where there
-    are some, else one; together with those of other ``nodes`` they train one run. ``setup`` are lines of shell before
-    it. ``signal_seconds``: how long before its time limit a job is told to save. ``parallel``: how many jobs of a
-    launch run at once. ``runs_per_job``: so many runs share a job, one after the other.
+    ``time`` is Slurm's own notation (``minutes``, ``hours:minutes:seconds``, ``days-hours``, ...). ``gpus`` (of
+    ``gpu_type``, as ``a100``) and ``memory`` (``64GB``, ``500MB``) are per node, ``cpus`` per process. ``processes``
+    per node: one per GPU where there are some, else one; together with those of other ``nodes`` they train one run.
+    ``setup`` are lines of shell before it, ``options`` what else sbatch is told (``exclude = "node7"``).
+    ``signal_seconds``: how long before its time limit a job is told to save. ``parallel``: how many jobs of a launch
+    run at once. ``runs_per_job``: so many runs share a job, one after the other.
     """
 
     time: str
@@ -39,10 +49,12 @@ class Profile:
     constraint: str | None = None
     nodes: int = 1
     gpus: int = 0
+    gpu_type: str | None = None
     processes: int | None = None
     cpus: int = 1
     memory: str | None = None
     setup: tuple[str, ...] = ()
+    options: Mapping[str, str | int | Literal[True]] = field(default_factory=dict, hash=False)
     requeue: bool = True
     signal_seconds: int = 120
     parallel: int | None = None
@@ -55,9 +67,25 @@ class Profile:
         for name in ("gpus", "signal_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if self.signal_seconds > _LONGEST_WARNING:
+            raise ValueError(f"signal_seconds: expected at most {_LONGEST_WARNING}, got {self.signal_seconds}")
+        if self.gpus and self.processes not in (None, self.gpus):
+            raise ValueError(f"processes: with {self.gpus} GPUs there are as many, one each; got {self.processes}")
+        if self.gpu_type and not self.gpus:
+            raise ValueError(f"gpu_type: set gpus, too; got {self.gpu_type!r} alone")
+        if taken := sorted(_OWN_OPTIONS & self.options.keys()):
+            raise ValueError(f"options: {taken[0]} is set by the fields of a profile, or by a launch")
         if self.memory is not None and not re.fullmatch(r"\d+[MGT]B", self.memory):
             raise ValueError(f"memory: expected a number and MB, GB or TB, as in 64GB; got {self.memory!r}")
         _ = self.minutes
+
+    @property
+    def gpus_per_node(self) -> str | None:
+        """As sbatch takes it, ``8`` or ``a100:8``; None for no GPU, or where ``options`` ask for them as ``gres``."""
+        if str(self.options.get("gres", "")).startswith("gpu"):
+            return None
+        count = str(self.gpus) if self.gpus else None
+        return f"{self.gpu_type}:{count}" if self.gpu_type else count
 
     @property
     def processes_per_node(self) -> int:

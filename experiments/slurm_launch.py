@@ -190,9 +190,15 @@ def launch_on_slurm(steps: list[Step], *, name: str, profile: Profile, runtime: 
         launch.write()
         try:
             job = submit_to_slurm(folder, parameters, launch.jobs, asdict(runtime), code)
-        except SubmissionError:
-            shutil.rmtree(folder)
-            raise
+        except SubmissionError as error:
+            # a controller that is busy may take jobs and answer too late
+            taken = slurm.named(launch.name, since=launch.at)
+            if taken is None:
+                shutil.rmtree(folder)
+                before = f"; submitted before that: {', '.join(submitted)}" if submitted else ""
+                raise SubmissionError(f"{error}{before}") from error
+            job = taken
+            complete_submission(folder, job, profile.minutes, launch.jobs, asdict(runtime), code)
         launch.note(job)
         submitted.append(job)
     return submitted

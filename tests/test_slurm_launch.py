@@ -197,7 +197,8 @@ def test_array_over_two_nodes(undisturbed: Path) -> None:
 
 def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
     vswin("launch", "table4", "--seeds", "1", *ON_TEST, "test")
-    signalled, requeued, limited = runs_of("table4")
+    # the last element of an array has the number of the array
+    requeued, limited, signalled = runs_of("table4")
     first = [frozen(run) for run in (signalled, requeued, limited)]
     # before a time limit, or by a preemption that says so; a preemption that does not; a time limit that comes
     cluster.call("scancel", "--signal=USR2", job_of(signalled))
@@ -373,6 +374,34 @@ def test_launcher_killed_between_sbatch_and_bookkeeping(
     eventually("table 6 is done", lambda: are_done("table6"), seconds=200)
     for run in runs_of("table6"):
         assert record_of(run).provenance.attempts == 1
+        assert_as_undisturbed(run, undisturbed)
+
+
+def test_done_again_and_a_controller_that_answers_too_late(
+    cluster: SlurmCluster, vswin: Vswin, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sbatch took is kept though it says that it did not; where it took nothing, what was done stays in place."""
+    for run in runs_of("table6"):
+        shutil.copytree(undisturbed / run.signature / f"seed-{run.seed}", run.path)
+    force = ("launch", "table6", "--seeds", "1", "--mode", "force", *ON_TEST, "test")
+    late = 'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1'
+    sbatch = shutil.which("sbatch")
+    wrapper = tmp_path / "bin" / "sbatch"
+    wrapper.parent.mkdir()
+
+    def sbatch_is(line: str) -> None:
+        wrapper.write_text(f"#!/bin/sh\n{line}\n{late}\n")
+        wrapper.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    sbatch_is("")
+    assert "Socket timed out" in vswin(*force, code=1).stderr
+    assert are_done("table6")
+    sbatch_is(f'{sbatch} "$@"')
+    assert "submitted 3 of 4 runs to test" in vswin(*force).stdout
+    eventually("table 6 is done again", lambda: are_done("table6"), seconds=200)
+    for run in runs_of("table6"):
+        assert [path.name.partition("-2")[0] for path in run.path.parent.glob("replaced-*")] == ["replaced-seed-0"]
         assert_as_undisturbed(run, undisturbed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def test_own_profiles_go_before_those_of_the_suite(own_profiles: Path) -> None:
         ('[a]\ntime = "soon"\n', "profile a: time: expected Slurm's notation"),
         ('[a]\ntime = "10"\nmemory = "64"\n', "profile a: memory: expected a number and MB, GB or TB"),
         ('[a]\ntime = "10"\nnodes = 0\n', "profile a: nodes: expected at least 1, got 0"),
+        ('[a]\ntime = "10"\nsignal_seconds = 70000\n', "profile a: signal_seconds: expected at most 65535, got 70000"),
+        ('[a]\ntime = "10"\ngpus = 8\nprocesses = 4\n', "profile a: processes: with 8 GPUs there are as many"),
+        ('[a]\ntime = "10"\ngpu_type = "a100"\n', "profile a: gpu_type: set gpus, too"),
+        ('[a]\ntime = "10"\noptions = { mem = "5GB" }\n', "profile a: options: mem is set by the fields"),
         ("[a\n", "profiles.toml: Expected"),
         ("a = 1\n", "expected a table per profile"),
         ("[local]\nnodes = 2\n", "takes no fields, got nodes"),
@@ -122,12 +127,15 @@ def test_what_waits_for_a_failed_run_is_not_submitted(tmp_path: Path, monkeypatc
 
 
 def test_dry_run_needs_nothing_and_says_what_is_missing(
-    vswin: Vswin, own_profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vswin: Vswin, own_profiles: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_profiles.write_text(
         '[gpu]\npartition = "a100"\naccount = "me"\nqos = "low"\nconstraint = "80gb"\nnodes = 2\ngpus = 4\ncpus = 6\n'
         'memory = "64GB"\ntime = "2-0"\nsetup = ["module load cuda"]\nparallel = 2\nrequeue = false\n'
+        'gpu_type = "a100"\noptions = { exclude = "node7", exclusive = true }\n'
     )
+    (tmp_path / "my tables").mkdir()
+    monkeypatch.setenv("VSWIN_TABLES", os.path.relpath(tmp_path / "my tables", home))
     git = tmp_path / "bin" / "git"
     git.parent.mkdir()
     git.symlink_to(subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip())
@@ -136,16 +144,34 @@ def test_dry_run_needs_nothing_and_says_what_is_missing(
     said = vswin("launch", "table4", "--scale", "tiny", "--on", "gpu", "--dry-run", "--allow-dirty").stdout
     flags = {line.removeprefix("#SBATCH --") for line in said.splitlines() if line.startswith("#SBATCH")}
     assert {
-        "partition=a100", "account=me", "qos=low", "constraint=80gb", "nodes=2", "gpus-per-node=4",
+        "partition=a100", "account=me", "qos=low", "constraint=80gb", "nodes=2", "gpus-per-node=a100:4",
         "ntasks-per-node=4", "cpus-per-task=6", "mem=64GB", "time=2880", "array=0-8%2", "no-requeue",
-        "kill-on-invalid-dep=yes", "signal=USR2@120",
+        "signal=USR2@120", "exclude=node7", "exclusive",
     } <= flags  # fmt: skip
+    # nothing is waited for
+    assert not any(flag.startswith(("dependency", "kill-on-invalid-dep")) for flag in flags)
+    # a site that keeps workload keys knows none of submitit's
+    assert not any(flag.startswith("wckey") for flag in flags)
     lines = said.splitlines()
+    # jobs are in another folder
+    assert f"export VSWIN_TABLES='{tmp_path / 'my tables'}'" in said.replace(os.path.relpath(tmp_path, home) + "/", "")
     assert lines.index("module load cuda") < lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
     missing = said.partition("missing\n")[2]
     assert "sbatch, srun, squeue: not on this machine" in missing
     assert "vswin data generate" in missing
     assert not (tmp_path / "runs" / "code").exists()
+
+
+def test_dry_run_says_what_a_profile_cannot_do(vswin: Vswin, own_profiles: Path) -> None:
+    own_profiles.write_text('[cpu]\ntime = "10"\n')
+    said = vswin("launch", "table4", "--scale", "paper", "--on", "cpu", "--dry-run", "--allow-dirty").stdout
+    assert "cpu: scale paper needs a GPU: set gpus in the profile" in said.partition("missing\n")[2]
+
+
+def test_gpus_of_a_cluster_that_knows_gres_only() -> None:
+    assert Profile(time="10", gpus=8).gpus_per_node == "8"
+    assert Profile(time="10", gpus=8, options={"gres": "gpu:a100:8"}).gpus_per_node is None
+    assert Profile(time="10", gpus=8, options={"gres": "lscratch:100"}).gpus_per_node == "8"
 
 
 # ---------------------------------------------------------------------------------------------------- pinned code
@@ -201,6 +227,23 @@ def test_uncommitted_code_is_refused_or_goes_along(clone: Path) -> None:
     provenance.CLONE = place
     assert provenance.commit().dirty
     assert provenance.uncommitted() == changes
+
+
+@pytest.mark.parametrize("kind", ["worktree", "shallow"])
+def test_worktrees_and_shallow_clones_are_pinned_like_others(
+    clone: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(clone, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "--message=second")
+    other = tmp_path / "an other"
+    if kind == "worktree":
+        git(clone, "worktree", "add", "--quiet", "--detach", str(other), "HEAD~")
+    else:
+        git(tmp_path, "clone", "--quiet", "--depth=1", clone.as_uri(), str(other))
+    monkeypatch.setattr(provenance, "CLONE", other)
+    (other / "vswin" / "__init__.py").write_text("VALUE = 3\n")
+    place = pinned.pin(allow_dirty=True)
+    assert place.name.startswith(git(other, "rev-parse", "HEAD").strip())
+    assert (place / "vswin" / "__init__.py").read_text() == "VALUE = 3\n"
 
 
 def test_outside_a_clone_there_is_nothing_to_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
