@@ -51,6 +51,7 @@ def test_wrong_use_is_exit_code_2_and_names_what_was_meant(arguments: list[str],
 
 def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSWIN_DATA", str(home / "nowhere"))
+    before = sorted(home.rglob("*"))
     plan = json.loads(vswin("launch", "table4", "table6", "--seeds", "2", "--dry-run", "--json").stdout)
     assert [step["action"] for step in plan] == ["SUBMIT", *["BLOCKED"] * 10]
     assert plan[0]["variants"] == ["upstream/image-t-small"]
@@ -58,7 +59,7 @@ def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monk
         *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate", "table9/duplicate"),
         *("deviations/swin-t", "baselines/joint"),
     ]
-    assert list(home.iterdir()) == []
+    assert sorted(home.rglob("*")) == before
 
 
 def test_missing_and_damaged_data_say_which_file_and_what_to_do(
@@ -100,7 +101,7 @@ def test_json_is_for_scripts(vswin: Vswin) -> None:
     assert shown["difference"] == {"model.shift": {"baseline": "full", "here": "none"}}
     found = {item["name"]: item["detail"] for item in json.loads(vswin("doctor", "--json").stdout)}
     assert {"torch", "CUDA", "PyAV", "Slurm", "MLflow", "disk"} <= set(found)
-    assert found["data sets"] == "moving-digits/tiny"
+    assert found["data sets"].split(", ")[0] == "moving-digits/tiny"
 
 
 def test_every_kind_of_row_can_be_shown(home: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_reported_row_says_that_there_is_nothing_to_run(vswin: Vswin) -> None:
 
 
 def test_show_takes_the_scale_that_there_is(vswin: Vswin) -> None:
-    assert json.loads(vswin("show", "table8/center", "--json").stdout)["scale"] == "paper"
+    assert json.loads(vswin("show", "baselines/timesformer-k600", "--json").stdout)["scale"] == "paper"
     assert json.loads(vswin("show", "table4/split", "--json").stdout)["scale"] == "mini"
 
 
@@ -130,7 +131,7 @@ def test_the_list_fits_a_terminal(vswin: Vswin, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "80")
     lines = vswin("list").stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) < 120
+    assert len(lines) < 130
     shown = " ".join(lines)
     for variant in (variant for table in tables().values() for variant in table.variants):
         assert (variant.id if variant.recipe else variant.name) in shown
@@ -149,7 +150,8 @@ def test_all_tables_are_rendered_and_fit_a_terminal(
 
 
 def test_planning_the_whole_paper_needs_neither_data_nor_weights(vswin: Vswin) -> None:
-    plan = json.loads(vswin("launch", *tables(), "--scale", "paper", "--seeds", "5", "--dry-run", "--json").stdout)
+    names = [table.id for table in tables_at(Scale.PAPER)]
+    plan = json.loads(vswin("launch", *names, "--scale", "paper", "--seeds", "5", "--dry-run", "--json").stdout)
     assert len(plan) == 5 * len(experiments(Scale.PAPER))
     assert plan[1]["variants"] == [
         *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate"),
