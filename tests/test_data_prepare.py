@@ -32,7 +32,7 @@ from vswin.data.video import probe, read_frames
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a data set to prepare."""
     data = tmp_path_factory.mktemp("source")
-    generate(data, task=Task(name="large", train=12, val=6, style=VideoStyle.scaled(side=64, frames=18)))
+    generate(data, task=Task(name="large", train=12, val=6, test=6, style=VideoStyle.scaled(side=64, frames=18)))
     return data
 
 
