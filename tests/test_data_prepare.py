@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def videos_of(folder: Path) -> dict[Split, VideoList]:
-    return {split: VideoList.in_folder(folder, split=split) for split in Split}
+    return {split: VideoList.in_folder(folder, split=split) for split in (Split.TRAIN, Split.VAL)}
 
 
 def prepared(source: Path, data: Path, *, short_side: int = 32) -> Prepared:
@@ -59,7 +59,7 @@ def small(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_has_the_same_rows_and_smaller_videos(source: Path, small: Path) -> None:
     before, after = videos_of(source / "moving-digits" / "large"), videos_of(small)
-    for split in Split:
+    for split in (Split.TRAIN, Split.VAL):
         assert after[split].names == before[split].names
         assert after[split].labels == before[split].labels
         assert after[split].classes == before[split].classes
