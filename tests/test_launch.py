@@ -122,11 +122,11 @@ def test_launch_collects_every_run_once_and_tells_mlflow_everything(vswin: Vswin
         assert record_of(run).provenance.steps % recipe.epochs == 0
         assert mlflow_points(run) == journal_points(run)
     second = vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
-    assert "nothing to do: all 3 runs are done" in second.stdout
+    assert "nothing to do: all 4 runs are done" in second.stdout
     missing = vswin("launch", "table4", "--scale", "tiny", "--seeds", "2", "--mode", "read-only", code=1)
     assert "3 SUBMIT" in missing.stdout
     plan = json.loads(vswin("status", "table4", "--scale", "tiny", "--seeds", "2", "--json").stdout)
-    assert [(step["seed"], step["action"]) for step in plan] == [(0, "DONE")] * 3 + [(1, "SUBMIT")] * 3
+    assert [(step["seed"], step["action"]) for step in plan] == [(0, "DONE")] * 4 + [(1, "SUBMIT")] * 3
 
 
 def test_killed_run_ends_as_if_nothing_had_happened(vswin: Vswin, undisturbed: Path, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def test_it_is_listed_shown_planned_and_rendered(home: Path) -> None:
     # last: with --json the messages of this process go to standard error from now on
     plan = json.loads(vswin("launch", "smoothing", "--seeds", "2", "--dry-run", "--json"))
     # the baseline is the one that other tables have
-    assert [step["variants"][0] for step in plan] == ["table4/joint", "smoothing/smooth"] * 2
+    rows = ["table1/swin-t", "smoothing/smooth"]
+    assert [step["variants"][0] for step in plan] == ["upstream/image-t-small", *rows, *rows]
 
 
 @pytest.mark.usefixtures("own_table")

@@ -47,7 +47,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def show(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> Experiment:
-    monkeypatch.setattr(paper, "TABLES", (views_table(*rows),))
+    monkeypatch.setattr(paper, "TABLES", (views_table(*rows), paper.upstream.TABLE))
     tables.cache_clear()
     return find_experiment(Scale.TINY, find_variant("views/few"))
 
@@ -84,7 +84,7 @@ def test_a_row_added_later_is_tested_without_training_again(home: Path, monkeypa
     [first] = run.results()
     before = (first.read_text(), run.weights.stat().st_mtime_ns, len(list(read(run.journal))))
     experiment = show(monkeypatch, MORE)
-    [step] = plan([experiment], seeds=[0], state=RunDirectory.state)
+    *_, step = plan([experiment], seeds=[0], state=RunDirectory.state)
     assert (step.run, step.action, step.why) == (
         run,
         Action.RESUME,
