@@ -42,12 +42,12 @@ def skip_without_slurm() -> None:
         pytest.skip("a Slurm cluster of one's own wants root")
 
 
-def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 90) -> Found:
-    """The first thing that ``look`` finds."""
+def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 90, every: float = 0.2) -> Found:
+    """The first thing that ``look`` finds, asked once in ``every`` seconds."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
+        time.sleep(every)
     return found
 
 

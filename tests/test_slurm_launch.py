@@ -109,10 +109,11 @@ def frozen(run: RunDirectory, *, number: int = 1) -> Attempt:
 
     def look() -> Attempt | None:
         attempt = run.last_attempt()
-        under_way = attempt and attempt.number == number and run.last_step() >= attempt.step + 3
+        under_way = attempt and attempt.number == number and run.last_step() > attempt.step
         return attempt if under_way else None
 
-    attempt = eventually(f"attempt {number} at {run.path} has taken some steps", look, seconds=240)
+    # so small a run is over within seconds of its first step
+    attempt = eventually(f"attempt {number} at {run.path} has taken some steps", look, seconds=240, every=0.02)
     os.kill(attempt.process.pid, signal.SIGSTOP)
     assert not run.results(), "too late: it is done"
     return attempt
@@ -255,7 +256,7 @@ def test_run_of_a_lost_node_goes_on_elsewhere_and_its_survivor_is_fenced_off(
     [first] = cluster.attempts(job_of(lost))
     cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=down", "reason=test")
     try:
-        eventually("another attempt", lambda: lost.last_attempt().number == 2, seconds=120)  # type: ignore[union-attr]
+        eventually("another attempt", lambda: lost.last_attempt().number == 2, seconds=240)  # type: ignore[union-attr]
         thaw(survivor)
         eventually("table 6 is done", lambda: are_done("table6"), seconds=240)
         assert_as_undisturbed(lost, undisturbed)
