@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
@@ -59,6 +60,8 @@ def left(folder: Path) -> list[dict[str, Any]]:
 
 def _call(target: Callable[..., Any], arguments: tuple[Any, ...], leaving: Path, variables: dict[str, str]) -> None:
     os.environ.update(variables)
+    # The fork server is one for all. A loader with workers may have started it, which keeps stop signals from it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # it would pass on how it was started itself; loaders start their workers as anywhere else
     multiprocessing.set_start_method("fork", force=True)
     try:

@@ -27,7 +27,8 @@ def deaf_children() -> Iterator[None]:
 
     To ignore the signals in the workers is not enough. The fork server and the process that tracks its resources would
     die of them, and workers have a moment before they can ignore anything. In the calling thread, signals wait until
-    the context is left.
+    the context is left. Python has one fork server per process: whatever else a program starts through it has these
+    signals blocked too, and can unblock them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
