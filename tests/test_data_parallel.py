@@ -33,6 +33,13 @@ def test_others_go_on_when_a_process_dies_or_hangs() -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_a_process_that_is_late_does_not_complain(capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        assert list(outcomes(abs, [-1], workers=6, seconds=60)) == [(-1, 1)]
+    assert multiprocessing.active_children() == []
+    assert capfd.readouterr().err == ""
+
+
 def test_what_work_raises_is_raised() -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list(outcomes(os.listdir, ["/nowhere"], workers=1, seconds=60))

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.synchronize import Semaphore
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -17,6 +18,8 @@ Result = TypeVar("Result")
 
 # Pieces that wait for a free process. More would only take memory.
 _AHEAD = 4
+# How long a process may take to start before nobody waits for it any more.
+_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,33 @@ def outcomes(
     raises is raised here. No process is left when the iteration ends; close it where it is left early.
     """
     # Fresh processes: a copy of one that runs threads, as torch does, may hang.
-    pool = ProcessPool(max_workers=workers, context=get_context("spawn"))
+    context = get_context("spawn")
+    started = context.Semaphore(0)
+    pool = ProcessPool(max_workers=workers, context=context, initializer=_release, initargs=[started])
     remaining = iter(items)
     active: dict[Future[Result], Item] = {}
+    begun = False
     try:
         while True:
             for item in islice(remaining, workers * _AHEAD - len(active)):
                 active[pool.schedule(work, args=[item], timeout=seconds)] = item
+                begun = True
             if not active:
                 break
             for future in wait(active, return_when=FIRST_COMPLETED).done:
                 item = active.pop(future)
                 outcome = _result(future, seconds=seconds)
                 yield item, outcome
+        # Few items are done before the last process has started, and it would complain if the pool went meanwhile.
+        for _ in range(workers if begun else 0):
+            started.acquire(timeout=_START_SECONDS)
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def _release(started: Semaphore) -> None:
+    started.release()
 
 
 def _result(future: Future[Result], *, seconds: float) -> Result | Lost:
