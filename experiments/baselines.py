@@ -30,6 +30,7 @@ from vswin.config import (
     InitConfig,
     OptimConfig,
     Optimizer,
+    Precision,
     Protocol,
     RandAugmentConfig,
     Sampling,
@@ -50,12 +51,15 @@ VIEWS_1X3 = Protocol(clips=1, crops=3, short_side=224, crop=224)
 # ---------------------------------------------------------------------------------- Video Swin on Kinetics-400
 
 # swin_tiny_patch244_window877_kinetics400_1k.py. One run: 8 V100 GPUs in the paper's setting.
+# apex O1: mixed precision in training, none in testing.
 # vswin run table1/swin-t --scale paper        this should give: top-1 78.8, top-5 93.6
 SWIN_T_K400 = Recipe(
     model=SWIN_T,
     init=InitConfig(image="swin_tiny_patch4_window7_224"),
     data=DataConfig(dataset=KINETICS_400),
-    optim=OptimConfig(lr=1e-3, backbone_lr_ratio=0.1, weight_decay=0.02, batch_size=64, epochs=30),
+    optim=OptimConfig(
+        lr=1e-3, backbone_lr_ratio=0.1, weight_decay=0.02, batch_size=64, epochs=30, precision=Precision.FP16
+    ),
     protocol=VIEWS_4X3,
 )
 
@@ -140,7 +144,15 @@ SWIN_B_SSV2 = Recipe(
         rand_augment=RandAugmentConfig(operations=4, magnitude=7, flip=0.5),
         erasing=0.25,
     ),
-    optim=OptimConfig(lr=3e-4, backbone_lr_ratio=0.1, weight_decay=0.05, batch_size=64, epochs=60, label_smoothing=0.1),
+    optim=OptimConfig(
+        lr=3e-4,
+        backbone_lr_ratio=0.1,
+        weight_decay=0.05,
+        batch_size=64,
+        epochs=60,
+        precision=Precision.FP16,
+        label_smoothing=0.1,
+    ),
     protocol=VIEWS_1X3,
 )
 

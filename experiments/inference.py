@@ -13,7 +13,6 @@ from vswin.config import (
     ClipConfig,
     ModelConfig,
     PerceiverConfig,
-    Precision,
     Protocol,
     Swin2DConfig,
     Swin3DConfig,
@@ -35,14 +34,13 @@ class InferenceError(RuntimeError):
 @dataclass(frozen=True, kw_only=True)
 class Ready:
     """A model with its weights. ``classes`` names its outputs, in their order; ``origin`` says where the rest is from:
-    the clips and views it is shown and its precision.
+    the clips and views it is shown.
     """
 
     model: nn.Module
     classes: tuple[str, ...]
     clip: ClipConfig
     protocol: Protocol
-    precision: Precision
     origin: str
 
 
@@ -53,7 +51,6 @@ class _Shown:
     config: VideoModelConfig
     clip: ClipConfig
     protocol: Protocol
-    precision: Precision
     origin: str
 
 
@@ -87,7 +84,6 @@ def make_ready(
         classes=classes or tuple(map(str, range(outputs))),
         clip=seen,
         protocol=protocol,
-        precision=shown.precision,
         origin=shown.origin,
     )
 
@@ -153,7 +149,7 @@ def _like_a_variant(config: VideoModelConfig) -> _Shown:
     if isinstance(config, TimeSformerConfig):
         clip = ClipConfig(length=config.frames, interval=256 // config.frames)
         protocol = Protocol(clips=1, short_side=config.image_size, crop=config.image_size)
-    return _Shown(config=config, clip=clip, protocol=protocol, precision=Precision.FP32, origin=name)
+    return _Shown(config=config, clip=clip, protocol=protocol, origin=name)
 
 
 def _same_model(one: ModelConfig, other: ModelConfig) -> bool:
@@ -198,9 +194,7 @@ def _of_variant(recipe: Recipe, *, num_classes: int | None, origin: str) -> _Sho
     # upstream image models have recipes, too, but no video to show them
     assert not isinstance(recipe.model, Swin2DConfig)
     model = replace(recipe.model, num_classes=num_classes or recipe.model.num_classes)
-    return _Shown(
-        config=model, clip=recipe.data.clip, protocol=recipe.protocol, precision=recipe.optim.precision, origin=origin
-    )
+    return _Shown(config=model, clip=recipe.data.clip, protocol=recipe.protocol, origin=origin)
 
 
 def _of_recipe(content: Mapping[str, Any], *, origin: str) -> _Shown:
@@ -212,7 +206,6 @@ def _of_recipe(content: Mapping[str, Any], *, origin: str) -> _Shown:
             config=TypeAdapter(VideoModelConfig).validate_python(content["model"]),
             clip=TypeAdapter(ClipConfig).validate_python(content["data"]["clip"]),
             protocol=TypeAdapter(Protocol).validate_python(content["protocol"]),
-            precision=Precision(content["optim"]["precision"]),
             origin=origin,
         )
     except (KeyError, ValueError, ValidationError) as error:

@@ -161,7 +161,6 @@ def _viewing(ready: Ready, videos: list[Path], views_at_once: int, workers: int 
     return Viewing(
         clip=ready.clip,
         protocol=ready.protocol,
-        precision=ready.precision,
         views_at_once=views_at_once,
         workers=workers,
     )

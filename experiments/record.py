@@ -63,9 +63,10 @@ class Provenance:
     """What a number came from. Nothing here names a machine or a path.
 
     ``dataset``: the manifest of every split that was read. ``cuda`` is the version that torch computes with, None on a
-    processor. ``energy_joules`` is what the GPUs used from the first step to the end of the test, None where nothing
-    counted it. ``batches``, ``attempts``, ``steps`` and ``started_from`` (None from scratch) belong to a training,
-    ``checkpoint`` to published weights; each is None where it has no meaning.
+    processor. ``precision`` is that of the training, or else of the test. ``energy_joules`` is what the GPUs used from
+    the first step to the end of the test, None where nothing counted it. ``batches``, ``attempts``, ``steps`` and
+    ``started_from`` (None from scratch) belong to a training, ``checkpoint`` to published weights; each is None where
+    it has no meaning.
     """
 
     commit: str

@@ -114,7 +114,7 @@ class TestBench:
             for part in evaluate(
                 model,
                 loader,
-                precision=self.recipe.optim.precision,
+                precision=protocol.precision,
                 device=self.device,
                 views_at_once=self.runtime.views_at_once,
             ):
@@ -208,7 +208,7 @@ def leave_record(
             wall_seconds=clock.wall,
             cpu_seconds=clock.cpu,
             energy_joules=clock.energy,
-            precision=recipe.optim.precision,
+            precision=protocol.precision if kind is Kind.PUBLISHED_WEIGHTS else recipe.optim.precision,
             **bench.machine(),
         ),
     )

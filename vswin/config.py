@@ -186,11 +186,20 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class Precision(StrEnum):
+    """Arithmetic of the forward pass; weights and optimiser states stay in fp32. fp16 scales the loss."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a trained model is tested: views are ``clips`` in time times ``crops`` in space (section 4.1).
 
-    ``split``: on which videos. The paper reports accuracy on the validation videos of its data sets.
+    ``split``: on which videos. The paper reports accuracy on the validation videos of its data sets. ``precision`` need
+    not be that of training: the released models trained in fp16 and were tested in fp32.
     """
 
     clips: int = 4
@@ -199,6 +208,7 @@ class Protocol:
     crop: int = 224
     antialias: Antialias = Antialias.OFF
     split: Split = Split.VAL
+    precision: Precision = Precision.FP32
 
     @property
     def views(self) -> str:
@@ -216,14 +226,6 @@ class ParameterGroups(StrEnum):
 
     PUBLISHED = "published"
     INTENDED = "intended"
-
-
-class Precision(StrEnum):
-    """Arithmetic of the forward pass; weights and optimiser states stay in fp32. fp16 scales the loss."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
 
 
 class Optimizer(StrEnum):

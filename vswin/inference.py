@@ -14,7 +14,7 @@ from einops import reduce
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vswin.config import ClipConfig, DataConfig, Precision, Protocol
+from vswin.config import ClipConfig, DataConfig, Protocol
 from vswin.data.annotations import Format, VideoList
 from vswin.data.datasets import TestViews
 from vswin.data.formats.placed import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -33,7 +33,6 @@ class Viewing:
 
     clip: ClipConfig = ClipConfig()
     protocol: Protocol = Protocol()
-    precision: Precision = Precision.FP32
     device: torch.device | None = None
     views_at_once: int = 12
     workers: int = 0
@@ -95,6 +94,6 @@ def _answers(
             yield Answer(video, None, "; ".join(failure.message for failure in failures))
             continue
         outputs = view_outputs(
-            model, batch.views, precision=viewing.precision, device=device, views_at_once=viewing.views_at_once
+            model, batch.views, precision=viewing.protocol.precision, device=device, views_at_once=viewing.views_at_once
         )
         yield Answer(video, summary(outputs).cpu().numpy())

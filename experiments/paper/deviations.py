@@ -64,8 +64,8 @@ TABLE = Table(
         "Swin-S: 0.2 in the text is a clerical error, says the author (issue 10).",
         "Swin-B from ImageNet-21K: the text has one drop path, 0.3, for Swin-B; that is the ImageNet-1K config's.",
         "Flips in the miniature change no label, so there the last block can at most see augmentation.",
-        "Precision: the released configs trained in mixed precision (fp16, apex O1), which the text does not mention; "
-        "these recipes train in fp32. optim.precision changes that, in a table of your own.",
+        "Precision: the released configs train in mixed precision (fp16, apex O1) and test in fp32, which the text "
+        "does not mention. So do these recipes, with torch's autocast and gradient scaler; the miniature is all fp32.",
         "Something-Something v2: imgaug's RandAugment flips half of all clips before anything else, although the "
         "recipe turns flips off and left and right are labels there.",
     ),
