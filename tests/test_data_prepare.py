@@ -37,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def videos_of(folder: Path) -> dict[Split, VideoList]:
-    return {split: VideoList.in_folder(folder, split=split) for split in (Split.TRAIN, Split.VAL)}
+    return {split: VideoList.in_folder(folder, split=split) for split in Split if (folder / f"{split}.txt").exists()}
 
 
 def prepared(source: Path, data: Path, *, short_side: int = 32) -> Prepared:
@@ -59,7 +59,7 @@ def small(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_has_the_same_rows_and_smaller_videos(source: Path, small: Path) -> None:
     before, after = videos_of(source / "moving-digits" / "large"), videos_of(small)
-    for split in (Split.TRAIN, Split.VAL):
+    for split in Split:
         assert after[split].names == before[split].names
         assert after[split].labels == before[split].labels
         assert after[split].classes == before[split].classes
@@ -67,14 +67,14 @@ def test_it_has_the_same_rows_and_smaller_videos(source: Path, small: Path) -> N
             info = probe(after[split].path(index))
             assert (info.num_frames, info.height, info.width, info.frame_rate) == (18, 32, 32, 8)
     assert {path.name for path in small.iterdir()} == {
-        "train", "val", "train.txt", "val.txt", "classes.txt", "manifest.json", "done.jsonl",
+        "train", "val", "test", "train.txt", "val.txt", "test.txt", "classes.txt", "manifest.json", "done.jsonl",
     }  # fmt: skip
 
 
 def test_the_second_call_encodes_nothing(source: Path, small: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*.mp4")}
     again = prepared(source, small.parent)
-    assert (again.new, again.videos, again.broken) == (0, {Split.TRAIN: 12, Split.VAL: 6}, ())
+    assert (again.new, again.videos, again.broken) == (0, {Split.TRAIN: 12, Split.VAL: 6, Split.TEST: 6}, ())
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*.mp4")} == before
 
 
@@ -167,7 +167,7 @@ def test_broken_videos_are_named_left_out_and_added_when_they_are_whole(source: 
     done = prepared(tmp_path / "source", tmp_path)
     [broken] = done.broken
     assert (broken.split, broken.source) == (Split.TRAIN, victim)
-    assert done.videos == {Split.TRAIN: 11, Split.VAL: 6}
+    assert done.videos == {Split.TRAIN: 11, Split.VAL: 6, Split.TEST: 6}
     assert "train/00005.mp4" not in (done.folder / "train.txt").read_text()
     assert str(victim) in (done.folder / "broken.txt").read_text()
     assert not list(done.folder.rglob(".*.part"))
@@ -279,7 +279,7 @@ def test_the_command_tells_people_and_scripts(
     monkeypatch.setenv("VSWIN_DATA", str(data))
     (data / "large" / "val" / "00002.mp4").write_bytes(b"no video")
     text = vswin("data", "prepare", "large", "--to", "small", "--short-side", "32", code=1).stdout
-    assert "small: 12 train + 5 val videos, 17 of them new" in text
+    assert "small: 12 train + 5 val + 6 test videos, 23 of them new" in text
     assert "val/00002.mp4: cannot be decoded" in text
     answer = vswin("data", "prepare", "large", "--to", "small", "--short-side", "32", "--json", code=1)
     assert (content := json.loads(answer.stdout))["new"] == 0
