@@ -1,15 +1,15 @@
 """The videos of Moving Digits: a handwritten digit hops about its place and changes between two colours.
 
 A video has a number of beats, half of them in one colour and half in another. A class says which digit it is, or any,
-and how often the colour changes. By construction nothing but the order of its beats tells a video that changes often
-from one that changes seldom:
+and either how often the colour changes or which colours follow one another. By construction nothing but the order of
+its beats tells a video that changes often from one that changes seldom, or red-then-green from green-then-red:
 
-* which two colours a video has, and where the digit is, are drawn without looking at the class;
-* as many beats are of one colour as of the other, however often it changes;
+* which two colours a video has, and where the digit is, are drawn without looking at the class, or are alike for all;
+* as many beats are of one colour as of the other, whatever the class;
 * where the digit is in a frame is independent of where it is in the others, and so is the noise.
 
 A network whose tokens end with the beats and that never looks from one token to another in time can therefore only
-guess how often the colour changes. How hard a video is comes in degrees: some change once and some seven times, with
+guess. How hard a video is comes in degrees: some change once and some seven times, with
 much between, and digits are written more or less clearly.
 """
 
@@ -40,13 +40,15 @@ _RGB = np.array([[1.0, 0.15, 0.15], [0.1, 0.85, 0.1], [0.2, 0.35, 1.0], [0.8, 0.
 @dataclass(frozen=True, kw_only=True)
 class VideoClass:
     """What the videos of a class show: ``digit``, or any where it is None, in two of ``colours``, or one where there is
-    only one, which change as often as ``changes`` says (least, most).
+    only one, which change as often as ``changes`` says (least, most). ``in_order``: the first of ``colours`` comes
+    first, then the second one, and no other.
     """
 
     name: str
     digit: int | None = None
     colours: tuple[Colour, ...] = (Colour.RED, Colour.GREEN, Colour.BLUE)
     changes: tuple[int, int]
+    in_order: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,8 @@ def render(glyph: Floats, *, shown: VideoClass, style: VideoStyle, generator: np
 
 def _beats(shown: VideoClass, *, beats: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """The colour of every beat: int64 [beats]."""
-    first, *others = generator.permutation([int(colour) for colour in shown.colours])
+    colours = [int(colour) for colour in shown.colours]
+    first, *others = colours if shown.in_order else generator.permutation(colours)
     changes = int(generator.integers(*shown.changes, endpoint=True))
     if not changes:
         return np.full(beats, first)

@@ -5,8 +5,8 @@
 
 Two video tasks stand for two kinds of data. ``kinetics400`` (and ``kinetics600``, which has half as many classes more)
 is about what is seen: the class is the digit, and whether it changes its colours seldom or often. Without a sense of
-time a network tells the digit and guesses the rest. ``something`` is about time alone: any digit, and the class is how
-often it changes its colours. Without a sense of time nothing is left but chance.
+time a network tells the digit and guesses the rest. ``something`` is about time alone: any digit, and the class is in
+which order it is red and green. Without a sense of time nothing is left but chance.
 
 Still images (videos of one frame) stand for what image models are trained on: ``stills-small`` has the ten digits for
 classes, ``stills-large`` has more images and finer classes, digits by colour.
@@ -59,6 +59,19 @@ def digits_and_paces(digits: int, *changes: tuple[int, int]) -> tuple[VideoClass
     )
 
 
+def orders(*orders: tuple[Colour, ...]) -> tuple[VideoClass, ...]:
+    """Any digit; a class for each of ``orders``, of two colours that take turns."""
+    return tuple(
+        VideoClass(
+            name="-then-".join(colour.name.lower() for colour in order),
+            colours=order[:2],
+            changes=(len(order) - 1, len(order) - 1),
+            in_order=True,
+        )
+        for order in orders
+    )
+
+
 def still_digits(*colours: Colour) -> tuple[VideoClass, ...]:
     """The ten digits in each of ``colours``; the class says which."""
     return tuple(
@@ -96,8 +109,14 @@ KINETICS_400 = Task(
 KINETICS_600 = Task(
     name="kinetics600", train=1152, val=288, test=576, classes=digits_and_paces(9, *SELDOM_OR_OFTEN), style=_NOISY
 )
+_RED, _GREEN = Colour.RED, Colour.GREEN
 SOMETHING = Task(
-    name="something", train=768, val=192, test=384, classes=paces((1, 1), (2, 3), (4, 5), (6, 7)), style=_NOISY
+    name="something",
+    train=768,
+    val=192,
+    test=384,
+    classes=orders((_RED, _GREEN), (_GREEN, _RED), (_RED, _GREEN, _RED), (_GREEN, _RED, _GREEN)),
+    style=_NOISY,
 )
 STILLS_SMALL = Task(
     name="stills-small", train=2400, val=200, test=400, classes=still_digits(Colour.NEUTRAL), style=_STILL
