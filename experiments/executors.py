@@ -70,7 +70,10 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         **_tracking_variable(),
     }
     setup = [
+        # a module that is not there would be noticed hours later, or never
+        "trap 'echo \"vswin: this line of setup failed: $BASH_COMMAND\"; exit 1' ERR",
         *profile.setup,
+        "trap - ERR",
         *(f"export {variable}={shlex.quote(str(value))}" for variable, value in variables.items()),
         # in front of an editable install
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",

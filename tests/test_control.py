@@ -19,13 +19,14 @@ MINI = Path(__file__).parents[1] / "results" / "mini"
 @pytest.mark.parametrize("what", choose.BASELINES)
 def test_rates_are_those_that_the_rule_chose(what: str) -> None:
     content = json.loads((MINI / "choice.json").read_text())[what]
-    grid = {row["factor"]: row["val_top1"] for row in content["grid"]}
-    assert set(grid) == set(choose.FACTORS[what])
-    assert all(len(values) == len(choose.SEEDS) for values in grid.values())
-    assert choose.choice(grid) == content["chosen"] == getattr(RATES, what)
-    # what was chosen from is what is run: data and models have not changed since
+    grid: dict[float, dict[str, list[float]]] = {factor: {} for factor in choose.FACTORS[what]}
     for row in content["grid"]:
-        assert choose.recipe_of(what, row["factor"]).signature == row["signature"]
+        grid[row["factor"]][row["baseline"]] = row["val_top1"]
+        assert len(row["val_top1"]) == len(choose.SEEDS)
+        # what was chosen from is what is run: data and models have not changed since
+        assert choose.recipe_of(row["baseline"], what, row["factor"]).signature == row["signature"]
+    assert all(tuple(baselines) == choose.BASELINES[what] for baselines in grid.values())
+    assert choose.choice(grid) == content["chosen"] == getattr(RATES, what)
 
 
 def test_the_recorded_baseline_is_neither_at_chance_nor_at_the_ceiling_and_its_control_is_far_below(

@@ -10,6 +10,7 @@ import pytest
 from command_line import Vswin
 
 from experiments import pinned, provenance
+from experiments.executors import slurm_parameters
 from experiments.plan import Action, Step
 from experiments.profiles import Profile, ProfileError, find_profile, profiles
 from experiments.recipe import Scale
@@ -121,6 +122,20 @@ def test_what_waits_for_a_failed_run_is_not_submitted(tmp_path: Path, monkeypatc
     assert submittable([source, blocked]) == [source, blocked]
     failed = Step(source.experiment, source.seed, Action.FAILED, "")
     assert submittable([failed, blocked]) == []
+
+
+def test_a_line_of_setup_that_fails_ends_the_job_and_is_named(tmp_path: Path) -> None:
+    def job(*setup: str) -> subprocess.CompletedProcess[str]:
+        profile = Profile(time="1", setup=setup)
+        parameters = slurm_parameters(profile, name="n", comment="", dependency="", code=tmp_path)
+        script = "\n".join([*parameters["setup"], "false", "echo the run"])
+        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+    failed = job("export A=1", "[ -n $A ] && ls /nowhere", "echo not reached")
+    assert (failed.returncode, failed.stdout) == (1, "vswin: this line of setup failed: ls /nowhere\n")
+    # what fails without harm may, and nothing is said of what comes after the setup
+    fine = job("ls /nowhere || true", "if [ -e /nowhere ]; then", "ls /nowhere; fi")
+    assert (fine.returncode, fine.stdout) == (0, "the run\n")
 
 
 # -------------------------------------------------------------------------------------------------------- dry run
