@@ -41,7 +41,11 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
     "adamw": ("table4/joint", "table7/ratio-0.1-1k"),
     "sgd": ("baselines/timesformer",),
 }
-FACTORS: Mapping[str, tuple[float, ...]] = {"image": (0.5, 1, 2, 4), "adamw": (5, 10, 20, 40, 80), "sgd": (5, 10, 20)}
+FACTORS: Mapping[str, tuple[float, ...]] = {
+    "image": (0.5, 1, 2, 4),
+    "adamw": (5, 10, 20, 40),
+    "sgd": (1.25, 2.5, 5, 10, 20),
+}
 SEEDS = (0, 1)
 
 # Accuracies by factor and baseline, one for each seed.

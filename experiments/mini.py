@@ -51,7 +51,7 @@ class Rates:
 
 
 # Chosen once, each on one baseline and its validation videos: see choose.py and results/mini/choice.json.
-RATES = Rates(image=2, adamw=40, sgd=10)
+RATES = Rates(image=2, adamw=20, sgd=2.5)
 
 # What two cores have time for.
 EPOCHS = 12
