@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from experiments import mini, paper, registry
 from experiments.baselines import SWIN_T_K400
@@ -19,16 +21,16 @@ from experiments.record import load
 from experiments.registry import Block, Experiment, Row, Table, find_experiment, find_variant, tables
 from experiments.runs import RunDirectory, State, write_json
 from experiments.runtime import Runtime
-from vswin.config import Protocol
+from vswin.config import Precision, Protocol
 
 
-def views_table(*rows: Row) -> Table:
+def views_table(*rows: Row, isolates: tuple[str, ...]) -> Table:
     return Table(
         id="views",
         caption="Test views.",
         question="Do more views help?",
         source="",
-        blocks=(Block(baseline=SWIN_T_K400, isolates=("protocol.clips",), rows=(Row("few"), *rows)),),
+        blocks=(Block(baseline=SWIN_T_K400, isolates=isolates, rows=(Row("few"), *rows)),),
     )
 
 
@@ -39,7 +41,12 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def tiny(self: registry.Variant, scale: Scale) -> Recipe:
         assert self.recipe is not None
         small = mini.tiny(self.recipe)
-        return replace(small, protocol=replace(small.protocol, clips=self.recipe.protocol.clips))
+        return replace(
+            small,
+            protocol=replace(
+                small.protocol, clips=self.recipe.protocol.clips, precision=self.recipe.protocol.precision
+            ),
+        )
 
     monkeypatch.setattr(registry.Variant, "at", tiny)
     yield
@@ -47,7 +54,8 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def show(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> Experiment:
-    monkeypatch.setattr(paper, "TABLES", (views_table(*rows), paper.upstream.TABLE))
+    isolates = tuple({path for row in rows for path in row.changes}) or ("protocol.clips",)
+    monkeypatch.setattr(paper, "TABLES", (views_table(*rows, isolates=isolates), paper.upstream.TABLE))
     tables.cache_clear()
     return find_experiment(Scale.TINY, find_variant("views/few"))
 
@@ -63,6 +71,12 @@ def train(experiment: Experiment) -> RunDirectory:
     return run
 
 
+def scores(run: RunDirectory, variant: registry.Variant) -> NDArray[np.float32]:
+    [result] = [path for path in run.results() if load(path).protocol == variant.at(Scale.TINY).protocol_signature]
+    with np.load(result.with_suffix(".npz")) as arrays:
+        return np.asarray(arrays["scores"])
+
+
 @pytest.mark.usefixtures("register")
 def test_rows_that_differ_in_views_share_one_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = show(monkeypatch, MORE)
@@ -76,6 +90,15 @@ def test_rows_that_differ_in_views_share_one_training(home: Path, monkeypatch: p
     assert {name for name in first.metrics if name.startswith("test/")} == {"test/4x1/top1", "test/4x1/top5"}
     assert {name for name in second.metrics if name.startswith("test/")} == {"test/2x1/top1", "test/2x1/top5"}
     assert (first.step, second.step) == (len(steps) + 1, len(steps) + 2)
+
+
+@pytest.mark.usefixtures("register")
+def test_a_test_computes_in_the_precision_of_its_protocol(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("low", {"protocol.precision": Precision.BF16})
+    experiment = show(monkeypatch, row)
+    # bf16 has eight bits where fp32 has 24
+    high, low = (scores(train(experiment), find_variant(name)) for name in ("views/few", "views/low"))
+    assert 1e-6 < np.abs(high - low).max() < 0.05
 
 
 @pytest.mark.usefixtures("register")
