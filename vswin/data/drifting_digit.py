@@ -9,8 +9,8 @@ its beats tells a video that changes often from one that changes seldom, or red-
 * where the digit is in a frame is independent of where it is in the others, and so is the noise.
 
 A network whose tokens end with the beats and that never looks from one token to another in time can therefore only
-guess. How hard a video is comes in degrees: some change once and some seven times, with
-much between, and digits are written more or less clearly.
+guess. How hard a video is comes in degrees: some change once and some seven times, with much between, and digits are
+written more or less clearly.
 """
 
 from __future__ import annotations

@@ -59,16 +59,16 @@ def digits_and_paces(digits: int, *changes: tuple[int, int]) -> tuple[VideoClass
     )
 
 
-def orders(*orders: tuple[Colour, ...]) -> tuple[VideoClass, ...]:
-    """Any digit; a class for each of ``orders``, of two colours that take turns."""
+def orders(*sequences: tuple[Colour, ...]) -> tuple[VideoClass, ...]:
+    """Any digit; a class for each of ``sequences``, of two colours that take turns."""
     return tuple(
         VideoClass(
-            name="-then-".join(colour.name.lower() for colour in order),
-            colours=order[:2],
-            changes=(len(order) - 1, len(order) - 1),
+            name="-then-".join(colour.name.lower() for colour in sequence),
+            colours=sequence[:2],
+            changes=(len(sequence) - 1, len(sequence) - 1),
             in_order=True,
         )
-        for order in orders
+        for sequence in sequences
     )
 
 
