@@ -113,7 +113,10 @@ def check(
             on_step(experiment)
             weights = _loaded(experiment, weights)
             step = _step(
-                experiment, weights[0], data=lists[dataset], runtime=runtime or default_runtime(experiment.scale)
+                experiment,
+                weights[0],
+                data=lists[dataset],
+                runtime=runtime_of_a_process(experiment, runtime or default_runtime(experiment.scale), profile),
             )
         for row in rows:
             findings.append(Finding(row.id, Aspect.ISOLATES, *_isolates(row, experiment.scale)))
@@ -375,6 +378,14 @@ def _file_to_load(experiment: Experiment) -> Path | None:
     name = weights_name(experiment.recipe.init)
     file = name and weights_file(name, scale=experiment.scale)
     return None if not file or (origin(name) and not file.exists()) else file
+
+
+def runtime_of_a_process(experiment: Experiment, runtime: Runtime, profile: Profile | None) -> Runtime:
+    """As ``runtime``, with no more clips in memory at once than one of the processes of ``profile`` would have."""
+    if profile is None:
+        return runtime
+    own = max(1, experiment.recipe.optim.batch_size // profile.processes_per_run)
+    return replace(runtime, micro_batch=min(runtime.micro_batch or own, own))
 
 
 def _step(

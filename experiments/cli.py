@@ -16,6 +16,18 @@ from . import display, folders, people_commands
 from .data_commands import data_app
 from .launch_commands import launch_on_profile, set_aside, show_dry_run
 from .operate_commands import add_operate_commands
+from .options import (
+    CpuOption,
+    JsonOption,
+    MicroBatchOption,
+    OnOption,
+    RecomputeOption,
+    ScaleOption,
+    SeedsOption,
+    VariantArgument,
+    ViewsOption,
+    WorkersOption,
+)
 from .plan import Action, Mode, Step, is_upstream, plan_now
 from .profiles import Profile, find_profile
 from .recipe import Scale
@@ -49,27 +61,6 @@ app.command()(sync)
 app.command()(ui)
 
 console = Console(highlight=False)
-
-ScaleOption = Annotated[Scale, typer.Option(help="Size of the experiments; tiny is for tests.")]
-SeedsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Seeds per variant: 0 to N-1.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as table4; default: all.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(min=0, help="Processes that decode, per training; default: by scale and cores.")
-]
-MicroBatchOption = Annotated[
-    int | None, typer.Option(min=1, metavar="CLIPS", help="Clips in memory at once; the rest of a batch accumulates.")
-]
-ViewsOption = Annotated[
-    int | None, typer.Option(min=1, metavar="VIEWS", help="Test views in memory at once; fewer where the GPU is small.")
-]
-RecomputeOption = Annotated[
-    bool, typer.Option("--recompute", help="Compute activations again for the gradient: slower, in less memory.")
-]
-CpuOption = Annotated[
-    bool, typer.Option("--cpu", help="Compute scale paper without a GPU: for small models of your own.")
-]
-VariantArgument = Annotated[str, typer.Argument(metavar="VARIANT", help="Such as table4/split.")]
 
 
 @app.command("list")
@@ -124,6 +115,7 @@ def run(
     What it starts from is trained before, if that has not been done. Under torchrun or srun its processes share out
     every batch.
     """
+    from .collect import records_of
     from .follow import Follower
     from .job import run_one
     from .progress import RunProgress, describe
@@ -159,8 +151,16 @@ def run(
             _report(follower.finish())
     step = steps[-1]
     for protocol in experiment.protocols:
-        console.print(f"{describe(step)}: {display.result(load(step.run.result(protocol)))}")
-    console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)
+        result = step.run.result(protocol)
+        for path in [result] if result.exists() else records_of(step.run, protocol):
+            console.print(f"{describe(step)}: {display.result(load(path))}")
+    if step.run.path.exists():
+        console.print(f"everything it left: {display.relative(step.run.path)}", soft_wrap=True)
+    else:
+        recorded = display.relative(folders.records(scale))
+        console.print(
+            f"its record is in {recorded}, so it is not trained again; with VSWIN_RESULTS=again it is", soft_wrap=True
+        )
 
 
 @app.command()
@@ -168,7 +168,7 @@ def launch(
     table: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Such as table4 table6.")],
     scale: ScaleOption = Scale.MINI,
     seeds: SeedsOption = 3,
-    on: Annotated[str, typer.Option(metavar="PROFILE", help="Where; 'local' is this machine.")] = "local",
+    on: OnOption = "local",
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
     workers: WorkersOption = None,
     micro_batch: MicroBatchOption = None,

@@ -30,6 +30,11 @@ def load_records(scale: Scale) -> list[Record]:
     return records
 
 
+def records_of(run: RunDirectory, protocol: str) -> list[Path]:
+    """The records of ``run`` tested under ``protocol``: one for each version of the videos."""
+    return sorted(folders.records(run.scale).glob(f"{run.signature}-{protocol}-*-seed{run.seed}.json"))
+
+
 def collect(runs: Iterable[RunDirectory]) -> Iterator[Path]:
     """Write the record of every finished test and yield its path; what is unchanged is left alone.
 

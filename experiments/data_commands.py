@@ -20,6 +20,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from . import display, folders
+from .options import JsonOption
 from .registry import UnknownNameError
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Its folder under the data folder.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 SplitOption = Annotated[str | None, typer.Option(metavar="train|val|test", help="Only this split; default: all.")]
 
 

@@ -15,6 +15,16 @@ from rich.console import Console, RenderableType
 
 from .display import print_json, relative
 from .jobs import Jobs
+from .options import (
+    CpuOption,
+    JsonOption,
+    MicroBatchOption,
+    OnOption,
+    RecomputeOption,
+    ScaleOption,
+    SeedsOption,
+    SomeTables,
+)
 from .plan import Action, Step, plan_of
 from .profiles import find_profile
 from .recipe import Scale
@@ -28,6 +38,7 @@ from .registry import (
     tables_at,
 )
 from .runs import RunDirectory, existing
+from .runtime import default_runtime
 from .upstream import SEED
 
 if TYPE_CHECKING:
@@ -35,12 +46,6 @@ if TYPE_CHECKING:
     from .status import Standing
 
 console = Console(highlight=False)
-
-ScaleOption = Annotated[Scale, typer.Option(help="Size of the experiments; tiny is for tests.")]
-SeedsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Seeds per variant: 0 to N-1.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Such as table4; default: all.")]
-OnOption = Annotated[str, typer.Option(metavar="PROFILE", help="Where; 'local' is this machine.")]
 
 
 def add_operate_commands(app: typer.Typer) -> None:
@@ -61,6 +66,9 @@ def check_(
         bool, typer.Option("--steps/--no-steps", help="Train each model for one step on one real batch.")
     ] = True,
     again: Annotated[bool, typer.Option("--again", help="Also the steps that went well before.")] = False,
+    micro_batch: MicroBatchOption = None,
+    recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Whether every variant of some tables can work: fields, cost, weights, one training step, data, disk, time."""
@@ -84,6 +92,7 @@ def check_(
             take_steps=take_steps,
             profile=find_profile(on),
             rate=measured_rate(found, actuals(found)),
+            runtime=default_runtime(scale, micro_batch=micro_batch, recompute=recompute, cpu=cpu),
             on_step=lambda experiment: advance(1),
         )
     if as_json:

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from . import display
 from .inference import InferenceError, Ready, describe, make_ready
+from .options import JsonOption
 
 if TYPE_CHECKING:
     from vswin.inference import Answer, Viewing
@@ -46,7 +47,6 @@ ViewsOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option(min=0, help="Processes that decode; default: up to 8 beside a GPU, none without.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def predict(

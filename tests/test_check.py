@@ -9,7 +9,7 @@ import torch
 from command_line import Vswin
 
 from experiments import check as checks
-from experiments.check import Aspect, Finding, Outcome, before_launch, check
+from experiments.check import Aspect, Finding, Outcome, before_launch, check, runtime_of_a_process
 from experiments.cost import totals, training_clip
 from experiments.forecast import Basis, Rate
 from experiments.plan import plan
@@ -145,6 +145,21 @@ def test_a_profile_has_to_suffice(home: Path) -> None:
         in (said(Profile(time="8:00:00", gpus=3, nodes=2))[1])
     )
     assert "told to save 120 s before its end" in said(Profile(time="2", gpus=8))[1]
+
+
+def test_a_step_for_a_cluster_has_the_clips_of_one_of_its_processes() -> None:
+    """A whole batch of 64 clips would not fit into the one GPU that takes the step."""
+    [experiment] = experiments(Scale.PAPER, [find_table("table6")])[:1]
+    assert experiment.recipe.optim.batch_size == 64
+    for micro_batch, profile, expected in (
+        (None, None, None),
+        (None, Profile(time="1-0", gpus=8), 8),
+        (None, Profile(time="1-0", gpus=8, nodes=2), 4),
+        (2, Profile(time="1-0", gpus=8), 2),
+        (32, Profile(time="1-0", gpus=8), 8),
+    ):
+        runtime = default_runtime(Scale.PAPER, micro_batch=micro_batch)
+        assert runtime_of_a_process(experiment, runtime, profile).micro_batch == expected
 
 
 def test_a_launch_on_a_cluster_is_checked_first(home: Path) -> None:

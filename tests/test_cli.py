@@ -49,6 +49,17 @@ def test_wrong_use_is_exit_code_2_and_names_what_was_meant(arguments: list[str],
     assert answer.stdout == ""
 
 
+def test_run_of_what_is_only_recorded_shows_the_record(vswin: Vswin, home: Path) -> None:
+    committed = Path(__file__).resolve().parent.parent / "results" / "mini" / "runs"
+    split = find_variant("table4/split").at(Scale.MINI)
+    [record] = committed.glob(f"{split.signature}-{split.protocol_signature}-*-seed0.json")
+    shutil.copytree(committed, home / "results" / "mini" / "runs")
+    answer = vswin("run", "table4/split")
+    assert f"table4/split seed 0: top-1 {json.loads(record.read_text())['top1']:.1f}," in answer.stdout
+    assert "VSWIN_RESULTS=again" in answer.stdout
+    assert not (home / "runs" / "mini" / split.signature).exists()
+
+
 def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSWIN_DATA", str(home / "nowhere"))
     before = sorted(home.rglob("*"))
