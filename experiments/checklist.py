@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import folders
 from .comparison import Results, Row, compare
+from .plan import is_upstream
 from .recipe import Scale
 from .record import Kind, Record
 from .registry import experiments, tables
@@ -46,10 +47,7 @@ def checklist() -> str:
             [
                 f"{len(tables())} tables with {sum(len(item.variants) for item in tables().values())} rows are data in "
                 "`experiments/paper/`; `vswin show VARIANT` prints every field of a row's recipe and its command.",
-                *(
-                    f"Scale {scale}: {len(experiments(scale))} trainings a seed, by `vswin launch --scale {scale}`."
-                    for scale in every
-                ),
+                *(_trainings(scale) for scale in every),
                 "A record names the recipe in full, its signature, the commit and whether code differed from it.",
                 "What was chosen where the paper is silent or contradicts itself stands under its table, and "
                 "numbered in `vswin/models/swin3d.py`.",
@@ -64,7 +62,7 @@ def checklist() -> str:
                 "and p (corrected by Holm within a table) cover seeds and test videos. One seed has no interval. "
                 "`experiments/statistics.py` says it in full.",
                 "Verdicts follow a rule that is stated in `experiments/verdicts.py`. Its error rates are measured "
-                " by simulation: `tests/test_verdicts_error_rates.py`.",
+                "by simulation: `tests/test_verdicts_error_rates.py`.",
             ],
         ),
         _section(
@@ -100,15 +98,28 @@ def _rows(results: Results) -> list[Row]:
     return [row for table in tables().values() for row in compare(table, results)]
 
 
+def _trainings(scale: Scale) -> str:
+    once = sum(is_upstream(experiment) for experiment in experiments(scale))
+    every_seed = len(experiments(scale)) - once
+    first = f", and {once} once that they start from" if once else ""
+    return f"Scale {scale}: {every_seed} trainings a seed{first}, by `vswin launch TABLE... --scale {scale}`."
+
+
 def _verdicts(results: Results) -> str:
-    given = [row.verdict.verdict for row in _rows(results) if row.verdict]
+    rows = _rows(results)
+    given = [row.verdict.verdict for row in rows if row.verdict]
     counts = ", ".join(f"{verdict}: {given.count(verdict)}" for verdict in Verdict if verdict in given)
     claim = (
         "a verdict compares a number with the printed one"
         if results.scale is Scale.PAPER
         else "a verdict compares the direction of a difference with the paper's, never a number"
     )
-    return f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}."
+    floored = sum(row.floor is not None for row in rows if row.verdict and row.verdict.verdict is Verdict.AGREES)
+    floors = (
+        f" Of the rows that agree, {floored} were not shown to be better than guessing or than the control that cannot "
+        "see time; the notes under the tables name them."
+    )
+    return f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}.{floors if floored else ''}"
 
 
 def _seeds(results: Results) -> str:

@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
 
@@ -16,13 +17,22 @@ from . import folders
 from .collect import load_records
 from .recipe import Scale
 from .record import Kind, Record, RecordError, load_right
-from .registry import Table, Variant
+from .registry import Table, Variant, find_variant
 from .statistics import Estimate, Summary, holm, summarise
 from .verdicts import NOT_RUN, TEST_VIDEOS, Judgement, against_direction, against_printed, of_published_weights
 
 Key = TypeVar("Key", bound=Hashable)
 # right(record, k) [videos]: which test videos have their label among the k highest scores
 Right = Callable[[Record, int], NDArray[np.bool_]]
+# Without temporal attention: what is no better has shown no sense of time.
+CONTROL = "baselines/space-only"
+
+
+class Floor(StrEnum):
+    """What a row may be no better than: its 95 % interval over seeds and videos does not lie above it."""
+
+    GUESSING = "guessing"
+    CONTROL = f"the control that cannot see time ({CONTROL})"
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,8 @@ class Row:
     """A row of a table and what was measured of it; None where nothing was, or where nothing can be compared.
 
     ``videos`` is half the 95 % interval of top-1 over test videos, as against seeds. ``difference`` is top-1 against
-    the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``.
+    the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``. ``floor``: what it has
+    not been shown to be better than, however its difference turned out.
     """
 
     variant: Variant
@@ -134,6 +145,7 @@ class Row:
     verdict: Judgement | None = None
     verdict_top5: Judgement | None = None
     published_verdict: Judgement | None = None
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True)
@@ -207,7 +219,28 @@ def _row(
         verdict=top1,
         verdict_top5=top5,
         published_verdict=published_verdict,
+        floor=_floor(results, trained),
     )
+
+
+def _floor(results: Results, trained: list[Record]) -> Floor | None:
+    """None, too, for a single seed, which has no interval, and for the control itself."""
+    if len(trained) < 2:
+        return None
+    chance = 100 / trained[0].recipe["model"]["num_classes"]
+    if not _is_above(results.estimate(trained), chance):
+        return Floor.GUESSING
+    control = results.trained(find_variant(CONTROL))
+    same = {record.provenance.tested["fingerprint"] for record in (*trained, *control)}
+    if not control or len(same) > 1 or control[0].signature == trained[0].signature:
+        return None
+    above = results.difference(trained, control)
+    return Floor.CONTROL if above and above.seeds > 1 and not _is_above(above, 0) else None
+
+
+def _is_above(estimate: Estimate, value: float) -> bool:
+    half = estimate.half()
+    return half is not None and estimate.mean - half > value
 
 
 def _against_printed(variant: Variant, results: Results, trained: list[Record], k: int) -> Judgement | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import folders
-from .comparison import Pair, Results, Row, compare, ordering
+from .comparison import Floor, Pair, Results, Row, compare, ordering
 from .recipe import Recipe, Scale
 from .record import Record
 from .registry import Table, Variant, tables_at
@@ -55,7 +55,7 @@ def page(table: Table, results: Results) -> Page:
         cells=_cells(rows, scale),
         numbers=_numbers(rows),
         legend=_legend(table, rows, scale),
-        notes=(*_order(order), *_protocols(rows, scale), *table.notes),
+        notes=(*_order(order), *_floors(rows), *_protocols(rows, scale), *table.notes),
         runs=tuple(_runs(rows)),
     )
 
@@ -89,7 +89,7 @@ def _cells(rows: Sequence[Row], scale: Scale) -> pd.DataFrame:
                 "pretrain, paper": paper.pretrain or DASH if paper else DASH,
                 "views, paper": paper.views or DASH if paper else DASH,
                 f"top-1, ours ({scale})": _mean(row.top1),
-                # of the miniature's six classes five are always among the first five
+                # of the miniature's few classes five say little
                 **({f"top-5, ours ({scale})": _mean(row.top5)} if at_paper else {}),
                 "seeds": str(len(row.trained)) if row.variant.recipe else DASH,
                 "difference": _difference(row),
@@ -209,8 +209,8 @@ def _legend(table: Table, rows: Sequence[Row], scale: Scale) -> str:
         parts.append(f"Other test videos would move a number by up to ± {widest:.1f}.")
     if any(row.difference for row in rows):
         parts.append(
-            "Difference: to the block's baseline, paired by seed and by video, with the 95 % interval over both; p is "
-            "corrected over the table by Holm."
+            "Difference: to the block's baseline, over the seeds that both have, paired by seed and by video, with the "
+            "95 % interval over both, of this row alone; p, and so the verdict, is corrected over the table by Holm."
         )
     if any(row.published for row in rows):
         parts.append("Published weights: a downloaded checkpoint, tested here on our videos.")
@@ -246,6 +246,25 @@ def _order(pairs: Sequence[Pair]) -> list[str]:
     return [f"Order of the rows, in pairs within a block: {text}{named}."]
 
 
+def _floors(rows: Sequence[Row]) -> list[str]:
+    """One line for each thing that some rows have not been shown to be better than."""
+    names = _names(rows)
+    found = {floor: [names[row.variant] for row in rows if row.floor is floor] for floor in Floor}
+    return [
+        f"Not shown to be better than {floor}, at 95 %: {'; '.join(named)}. A verdict on such a row says what became "
+        "of it here, not how it compares once it has learnt."
+        for floor, named in found.items()
+        if named
+    ]
+
+
+def _names(rows: Sequence[Row]) -> dict[Variant, str]:
+    """What notes call rows: by their labels, unless two have the same."""
+    labels = [row.variant.label for row in rows]
+    unique = len(set(labels)) == len(labels)
+    return {row.variant: row.variant.label if unique else row.variant.name for row in rows}
+
+
 def _protocols(rows: Sequence[Row], scale: Scale) -> list[str]:
     """How rows were or would be tested: clip, views, crop, list of videos; one line per way."""
     ways: dict[str, list[Variant]] = {}
@@ -255,10 +274,8 @@ def _protocols(rows: Sequence[Row], scale: Scale) -> list[str]:
             ways.setdefault(_protocol(row.variant.at(scale), records[:1]), []).append(row.variant)
     if len(ways) == 1:
         return [f"Protocol: {way}." for way in ways]
-    labels = [row.variant.label for row in rows]
-    unique = len(set(labels)) == len(labels)
-    names = {way: [item.label if unique else item.name for item in variants] for way, variants in ways.items()}
-    return [f"Protocol of {', '.join(names[way])}: {way}." for way in ways]
+    names = _names(rows)
+    return [f"Protocol of {', '.join(names[item] for item in variants)}: {way}." for way, variants in ways.items()]
 
 
 def _protocol(recipe: Recipe, records: Sequence[Record]) -> str:

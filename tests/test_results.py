@@ -236,6 +236,25 @@ def test_cells_show_ours_beside_the_papers() -> None:
     assert frame["param (M), paper"].tolist() == ["28.2", "42.0", "36.5"]
 
 
+def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
+    """A row that guesses, or that is as good without a sense of time, also differs from its baseline."""
+    top1 = {"table4/joint": 80.0, "table4/split": 40.0, "table4/factorized": 8.0, "baselines/space-only": 40.0}
+    records = [
+        make_record(find_variant(name), seed=seed, top1=value + seed / 10)
+        for name, value in top1.items()
+        for seed in range(5)
+    ]
+    page = tables.page(find_table("table4"), results_of(records))
+    assert page.cells["verdict"].tolist() == ["-", "agrees", "agrees"]
+    [guessing, control] = [note for note in page.notes if note.startswith("Not shown to be better than")]
+    assert "guessing, at 95 %: factorized." in guessing
+    assert "the control that cannot see time (baselines/space-only), at 95 %: split." in control
+    # one seed has no interval, so nothing is said of it
+    assert not [
+        note for note in tables.page(find_table("table4"), results_of(records[5:6])).notes if "Not shown" in note
+    ]
+
+
 def test_a_shared_baseline_shows_in_every_table_that_has_it() -> None:
     frame = cells("table6", table4_records())
     assert frame["top-1, ours (mini)"].tolist() == ["91.0 ± 12.7", "-", "-"]
