@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vswin.config import InitConfig, Split, VideoInitConfig
 
@@ -31,7 +31,7 @@ from .runs import FencedError, Ownership, RunDirectory, State, write_json, write
 from .runtime import Runtime
 from .signals import Stop, stop_signals
 from .system_metrics import SystemMetrics, visible_gpus
-from .testing import TestBench, leave_record
+from .testing import StoppedError, TestBench, leave_record
 from .upstream import SEED, origin, weights_name
 from .weights import weights_file, where_to_get
 
@@ -317,6 +317,8 @@ def _train_and_test(
         world=world,
         runtime=runtime,
         warn=warn,
+        should_stop=lambda: stop.requested,
+        on_batch=owner.show_life if owner else lambda: None,
     )
     clips = TrainClips(videos[Split.TRAIN], config=recipe.data, seed=run.seed, keep_decoded=bench.keep_decoded)
     batches = TrainBatches(
@@ -344,7 +346,15 @@ def _train_and_test(
             write_json(run.code, asdict(code))
             write_text(run.environment, "".join(f"{item}\n" for item in provenance.installed()))
             compared_after = _compared_after(run, {**bench.machine(), "micro_batch": runtime.micro_batch})
-            journal = stack.enter_context(Journal(run.journal, check_owner=owner.check, compared_after=compared_after))
+            journal = stack.enter_context(
+                Journal(
+                    run.journal,
+                    check_owner=owner.check,
+                    compared_after=compared_after,
+                    # not every kernel and every exchange between GPUs adds up in the same order each time
+                    on_difference=None if device.type == "cpu" else warn,
+                )
+            )
         stack.enter_context(process_group(world, device=device))
 
         def log(step: int, metrics: Mapping[str, float]) -> None:
@@ -361,14 +371,14 @@ def _train_and_test(
                 # where checkpoints were lost it is trained again, and what was made of the weights then is not of these
                 run.drop_products()
 
-        def stop_now() -> None:
+        def stop_now() -> NoReturn:
+            # a signal does not reach all ranks at the same time
+            for number in world.gather(stop.number):
+                if number is not None and not stop.requested:
+                    stop.note(number)
             if journal:
                 journal.sync()
             raise StopRequested(f"stopped at step {run.last_step()} of {len(batches)}; saved")
-
-        def stop_if_asked() -> None:
-            if stop.requested:
-                stop_now()
 
         # --------------------------------------------------------------- train
         outcome = train(
@@ -398,10 +408,6 @@ def _train_and_test(
             validate_epochs=runtime.validate_epochs,
         )
         if outcome.end is End.STOPPED:
-            # a signal does not reach all ranks in the same step
-            for number in world.gather(stop.number):
-                if number is not None and not stop.requested:
-                    stop.note(number)
             stop_now()
 
         if owner and not run.weights.exists():
@@ -420,7 +426,10 @@ def _train_and_test(
                 continue
             # other videos make other scores: what was scored on them is left aside
             partial = run.partial_result(signature, videos=videos[protocol.split].fingerprint)
-            predictions = bench.predict(outcome.model, protocol, partial=partial, stop_if_asked=stop_if_asked)
+            try:
+                predictions = bench.predict(outcome.model, protocol, partial=partial)
+            except StoppedError:
+                stop_now()
             if owner is None or predictions is None:
                 continue
             # after the lines of tests that are done, in whatever order they come

@@ -88,11 +88,21 @@ class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 
     ``check_owner`` is called before every line and raises if another attempt has taken the run over. Lines up to step
-    ``compared_after`` were not all computed where this attempt computes, and are not compared.
+    ``compared_after`` were not all computed where this attempt computes, and are not compared. ``on_difference`` is for
+    devices that do not promise the same bits: it is told of the first step that differs, the journal keeps what it has,
+    and nothing more is compared; None makes a difference an error.
     """
 
-    def __init__(self, path: Path, *, check_owner: Callable[[], None] = lambda: None, compared_after: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        check_owner: Callable[[], None] = lambda: None,
+        compared_after: int = 0,
+        on_difference: Callable[[str], None] | None = None,
+    ) -> None:
         self._path = path
+        self._on_difference = on_difference
         self._compared_after = compared_after
         self._known = {entry.step: entry for entry, _ in read(path)}
         self._first: int | None = None
@@ -108,14 +118,7 @@ class Journal:
             # steps only go up: of a journal of weeks, what lies before would stay in memory for nothing
             self._known = {later: entry for later, entry in self._known.items() if later >= step}
         if step in self._known:
-            known = self._known.pop(step).metrics
-            for name in metrics.keys() & known.keys() if step > self._compared_after else ():
-                if name.startswith(_COMPUTED) and known[name] != metrics[name]:
-                    raise JournalError(
-                        f"step {step} was computed again after a resume and {name} differs: "
-                        f"the journal has {known[name]!r}, now {metrics[name]!r}, on the same kind of machine with "
-                        f"the same software; delete {self._path.parent} to start this run over"
-                    )
+            self._compare(step, self._known.pop(step).metrics, metrics)
             return
         self._check_owner()
         entry = {"step": step, "time": round(time.time(), 3), "metrics": dict(metrics)}
@@ -123,6 +126,22 @@ class Journal:
         self._file.flush()
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS:
             self.sync()
+
+    def _compare(self, step: int, known: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+        if step <= self._compared_after:
+            return
+        for name in sorted(metrics.keys() & known.keys()):
+            if not name.startswith(_COMPUTED) or known[name] == metrics[name]:
+                continue
+            message = (
+                f"step {step} was computed again after a resume and {name} differs: the journal has {known[name]!r}, "
+                f"now {metrics[name]!r}, on the same kind of machine with the same software"
+            )
+            if self._on_difference is None:
+                raise JournalError(f"{message}; delete {self._path.parent} to start this run over")
+            self._on_difference(f"{message}; it goes on, and the journal keeps the steps that it has")
+            self._compared_after = max(self._known, default=step)
+            return
 
     def sync(self) -> None:
         """Force what was written to disk."""

@@ -16,7 +16,7 @@ from .registry import Variant
 from .runs import locked, published_folder
 from .runtime import Runtime
 from .signals import stop_signals
-from .testing import TestBench, leave_record
+from .testing import StoppedError, TestBench, leave_record
 
 
 class Interrupted(SystemExit):
@@ -90,20 +90,18 @@ def evaluate_published(
             world=world,
             runtime=runtime,
             warn=lambda message: report(f"warning: {message}"),
+            should_stop=lambda: stop.requested,
         )
         if world.is_first:
             report(str(loaded))
             report(f"testing {len(videos)} videos, {recipe.protocol.views} views each, on {bench.machine()['device']}")
 
-        def stop_if_asked() -> None:
-            if stop.requested:
-                raise Interrupted("stopped; the same command goes on from here")
-
         clock = Clock(gpus=gpus(world, device=device))
         partial = result.with_suffix(".partial")
-        predictions = bench.predict(
-            model, recipe.protocol, partial=partial, stop_if_asked=stop_if_asked, on_videos=on_videos
-        )
+        try:
+            predictions = bench.predict(model, recipe.protocol, partial=partial, on_videos=on_videos)
+        except StoppedError as error:
+            raise Interrupted("stopped; the same command goes on from here") from error
         if predictions is None:
             return None
         return leave_record(

@@ -26,6 +26,7 @@ from .registry import Experiment
 # A run on another machine that has written nothing for so long is taken for dead. It is fenced off, so a wrong guess
 # costs time and no data.
 _SILENT_SECONDS = 900.0
+_LIFE_SECONDS = 60.0
 
 
 class State(StrEnum):
@@ -90,7 +91,8 @@ class Submission:
     """What a run was last submitted as: a process of this machine, or a job of Slurm (``1234`` or ``1234_5``).
 
     ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
-    ``unstarted``: how many submissions right before it ended without an attempt.
+    ``unstarted``: how many submissions right before it ended without an attempt. ``gpu``: the one that a process of
+    this machine was given, as CUDA_VISIBLE_DEVICES names it.
     """
 
     profile: str
@@ -99,6 +101,7 @@ class Submission:
     process: Process | None = None
     job: str | None = None
     unstarted: int = 0
+    gpu: str | None = None
 
     def unstarted_by(self, attempt: Attempt | None) -> bool:
         """Whether the run has not begun since, where ``attempt`` is its last one."""
@@ -431,6 +434,7 @@ class Ownership:
                 restart=restart,
             )
             self._attempt.note(run)
+            self._shown_at = time.monotonic()
             run.error.unlink(missing_ok=True)
 
     @property
@@ -443,6 +447,12 @@ class Ownership:
         newest = Attempt.of(self._run)
         if newest is None or newest.token != self._attempt.token:
             raise FencedError(f"a later attempt owns {self._run.path}; this one stops without writing")
+
+    def show_life(self) -> None:
+        """Have processes of other machines see, once in a while, that this attempt is at work."""
+        if time.monotonic() - self._shown_at >= _LIFE_SECONDS:
+            self._run.attempt.touch()
+            self._shown_at = time.monotonic()
 
     def stopped(self) -> None:
         """Note that this attempt has saved and ends, because it was asked to."""

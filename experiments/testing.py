@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import platform
 import shutil
 import time
@@ -32,13 +33,19 @@ if TYPE_CHECKING:
     from vswin.training.evaluate import Predictions
 
 _SAVE_SECONDS = 60.0
+# Processes meet after so many batches, so that at the end none waits for another for longer than it has patience.
+_MEET_BATCHES = 32
+
+
+class StoppedError(Exception):
+    """A test was asked to stop, in whichever of its processes; what was scored is saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestBench:
     """Where models of ``recipe`` are tested: on these ``videos``, those of every split that is tested on.
 
-    ``warn`` is told of every broken video.
+    ``warn`` is told of every broken video. ``should_stop`` is asked and ``on_batch`` called after every batch.
     """
 
     __test__ = False  # pytest would take it for a test by its name
@@ -50,19 +57,24 @@ class TestBench:
     world: World
     runtime: Runtime
     warn: Callable[[str], None]
+    should_stop: Callable[[], bool] = lambda: False
+    on_batch: Callable[[], None] = lambda: None
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, float] | None:
         """Top-1 and top-5 of one clip's centre crop, as during the published training; empty but in the first process.
 
-        Leaves the model in the mode it was in. Source: ``val_pipeline`` of the released configs @db018fb8.
+        None, in every process, if one was asked to stop. Leaves the model in the mode it was in. Source:
+        ``val_pipeline`` of the released configs @db018fb8.
         """
         data = self.recipe.data
         training = model.training
-        predictions = self.predict(
-            model,
-            Protocol(clips=1, crops=1, short_side=data.short_side[0], crop=data.crop, antialias=data.antialias),
-        )
-        model.train(training)
+        protocol = Protocol(clips=1, crops=1, short_side=data.short_side[0], crop=data.crop, antialias=data.antialias)
+        try:
+            predictions = self.predict(model, protocol)
+        except StoppedError:
+            return None
+        finally:
+            model.train(training)
         return {"val/top1": predictions.top(1), "val/top5": predictions.top(5)} if predictions else {}
 
     def predict(
@@ -71,15 +83,15 @@ class TestBench:
         protocol: Protocol,
         *,
         partial: Path | None = None,
-        stop_if_asked: Callable[[], None] = lambda: None,
         on_videos: Callable[[int, int], None] = lambda more, total: None,
     ) -> Predictions | None:
         """Score every video; the first process gets the predictions, the others None.
 
         ``partial`` is a folder for this model, protocol and list alone: scores are saved there from time to time, and
-        a later call computes only what is missing. ``stop_if_asked`` is called after every batch and may raise; what
-        was scored until then is saved. ``on_videos`` is told how many videos were there, then how many each batch
-        added, and of how many that this process will have in the end.
+        a later call computes only what is missing. ``on_videos`` is told how many videos were there, then how many each
+        batch added, and of how many that this process will have in the end.
+
+        Raises StoppedError in every process if one was asked to stop.
         """
         from vswin.data.datasets import TestViews
         from vswin.data.loaders import view_loader
@@ -99,31 +111,46 @@ class TestBench:
                 # named after a video that is in no other file
                 write_bytes(partial / f"from-{mine[0].videos[0]:07d}.npz", _pack(mine))
 
-        todo = np.flatnonzero(~known)[self.world.rank :: self.world.size].tolist()
+        unknown = np.flatnonzero(~known)
+        todo = unknown[self.world.rank :: self.world.size].tolist()
+        batch_size = max(1, self.runtime.views_at_once // (protocol.clips * protocol.crops))
+        # of the process with most batches; after its last one there is another
+        meetings = math.ceil(len(unknown) / (self.world.size * batch_size)) // _MEET_BATCHES
+        met, stopped = 0, False
         total = int(known.sum()) + len(todo)
         on_videos(total - len(todo), total)
         loader = view_loader(
             TestViews(videos, config=self.recipe.data, protocol=protocol, keep_decoded=self.keep_decoded),
             videos=todo,
-            batch_size=max(1, self.runtime.views_at_once // (protocol.clips * protocol.crops)),
+            batch_size=batch_size,
             workers=self.runtime.workers,
             warn=self.warn,
         )
         saved_at = time.monotonic()
         try:
-            for part in evaluate(
+            scored = evaluate(
                 model,
                 loader,
                 precision=protocol.precision,
                 device=self.device,
                 views_at_once=self.runtime.views_at_once,
-            ):
+            )
+            for number, part in enumerate(scored, start=1):
                 mine.append(part)
                 on_videos(len(part.videos), total)
                 if time.monotonic() - saved_at >= _SAVE_SECONDS:
                     save()
                     saved_at = time.monotonic()
-                stop_if_asked()
+                self.on_batch()
+                asked = self.should_stop()
+                if asked or number % _MEET_BATCHES == 0:
+                    met, stopped = met + 1, self.world.any(asked)
+                if stopped:
+                    break
+            while met <= meetings and not stopped:
+                met, stopped = met + 1, self.world.any(self.should_stop())
+            if stopped:
+                raise StoppedError
             parts = self.world.gather(mine)
         except BaseException:
             save()

@@ -69,6 +69,23 @@ def test_what_another_machine_computes_again_is_not_compared(path: Path) -> None
             third.write(2, {"train/loss": 1.0000001})
 
 
+def test_a_device_that_rounds_otherwise_each_time_is_no_error(path: Path) -> None:
+    with Journal(path) as first:
+        for step in (1, 2, 3):
+            first.write(step, {"train/loss": 1 / step})
+    told: list[str] = []
+    with Journal(path, on_difference=told.append) as second:
+        second.write(2, {"train/loss": 0.5000001})
+        # what follows from it differs as well, and is not told again
+        second.write(3, {"train/loss": 0.3333334})
+        second.write(4, {"train/loss": 0.25})
+    assert len(told) == 1
+    assert (
+        "step 2 was computed again after a resume and train/loss differs: the journal has 0.5, now 0.5000001" in told[0]
+    )
+    assert entries(path) == [(step, {"train/loss": 1 / step}) for step in (1, 2, 3, 4)]
+
+
 def test_an_owner_that_lost_its_run_writes_nothing(path: Path) -> None:
     def fenced() -> None:
         raise RuntimeError("fenced")

@@ -85,6 +85,18 @@ def test_a_process_of_another_machine_is_judged_by_what_it_writes(run: RunDirect
     assert run.state([PROTOCOL]) is State.RUNNING
 
 
+def test_a_test_of_hours_shows_other_machines_that_it_lives(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes no line of the journal before its end."""
+    monkeypatch.setattr("experiments.runs._LIFE_SECONDS", 0)
+    owner = Ownership(run)
+    write_json(run.attempt, {**json.loads(run.attempt.read_text()), "host": "elsewhere", "pid": gone()})
+    long_ago = time.time() - 3600
+    os.utime(run.attempt, (long_ago, long_ago))
+    assert run.state([PROTOCOL]) is State.INTERRUPTED
+    owner.show_life()
+    assert run.state([PROTOCOL]) is State.RUNNING
+
+
 def test_two_attempts_at_once_are_refused(run: RunDirectory) -> None:
     Ownership(run)
     with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} of .* is working on"):

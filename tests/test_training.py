@@ -103,6 +103,26 @@ def test_validation_joins_the_step_it_follows_and_is_repeated_by_a_resume(tmp_pa
     assert second.digest == whole.digest
 
 
+@pytest.mark.parametrize("step", [STEPS_PER_EPOCH, TOTAL])
+def test_a_stop_during_a_validation_leaves_it_to_the_next_attempt(step: int, tmp_path: Path) -> None:
+    """On real data a validation takes minutes, more than a job has from its stop signal to its end."""
+
+    def validate(model: nn.Module) -> Mapping[str, float] | None:
+        return {"val/first_weight": next(model.parameters()).flatten()[0].item()}
+
+    answers = [validate] * (step // STEPS_PER_EPOCH - 1) + [lambda model: None]
+    first = Attempt(tmp_path / "cut", validate=lambda model: answers.pop(0)(model))
+    assert (first.outcome.end, first.outcome.step) == (End.STOPPED, step)
+    assert max(first.metrics) == step - 1
+    again = Attempt(tmp_path / "cut", validate=lambda model: None)
+    assert (again.outcome.end, again.outcome.step, again.metrics) == (End.STOPPED, step, {})
+    last = Attempt(tmp_path / "cut", validate=validate)
+    assert last.outcome.end is End.FINISHED
+    whole = Attempt(tmp_path / "whole", validate=validate)
+    assert {**first.computed(), **last.computed()} == whole.computed()
+    assert last.digest == whole.digest
+
+
 def test_videos_that_were_replaced_are_counted_over_attempts(tmp_path: Path) -> None:
     def feed(step: int) -> Iterator[TrainBatch]:
         for index in range(step, TOTAL):
@@ -124,6 +144,7 @@ def test_a_checkpoint_says_what_it_holds_without_unpickling(tmp_path: Path) -> N
         "schema": 2,
         "step": TOTAL,
         "counters": {"nonfinite_steps": 0, "overflow_steps": 0, "replaced_videos": 0},
+        "pending": {},
         "scaler": {},
         "classes": ["red-green", "green-red", "other"],
         "world_size": 1,

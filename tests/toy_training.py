@@ -107,7 +107,7 @@ class Attempt:
         config: OptimConfig = CONFIG,
         world: World = ALONE,
         micro_batch: int | None = None,
-        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+        validate: Callable[[nn.Module], Mapping[str, float] | None] | None = None,
         validate_epochs: int = 1,
         classes: tuple[str, ...] = (),
         stop_at: int | None = None,
@@ -145,7 +145,7 @@ class Attempt:
 
     def _before_save(self) -> None:
         self._may_save()
-        self.saved_after.append(max(self.metrics))
+        self.saved_after.append(max(self.metrics, default=0))
 
     def computed(self) -> dict[int, dict[str, float]]:
         """What every step computed, without what measures the machine."""

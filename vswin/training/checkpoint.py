@@ -35,7 +35,8 @@ class State:
     """Everything that training carries from one step to the next.
 
     ``average`` is the moving average of the weights, where the recipe has one. ``counters`` count steps that were
-    left out, over all attempts; a checkpoint may hold more or fewer names than are counted now.
+    left out, over all attempts; a checkpoint may hold more or fewer names than are counted now. ``pending`` are the
+    metrics of the last step where its validation is still to be done.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class State:
     scaler: GradScaler = field(default_factory=lambda: GradScaler("cpu", enabled=False))
     average: AveragedModel | None = None
     counters: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, float] = field(default_factory=dict)
 
     @property
     def weights_to_test(self) -> nn.Module:
@@ -82,6 +84,7 @@ def save(
         "schema": _SCHEMA,
         "step": step,
         "counters": state.counters,
+        "pending": state.pending,
         "scaler": state.scaler.state_dict(),
         "classes": list(classes),
         "world_size": world_size,
@@ -144,6 +147,8 @@ def load(path: Path, *, state: State) -> int:
         state.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
     state.scaler.load_state_dict(header["scaler"])
     state.counters.update(header["counters"])
+    state.pending.clear()
+    state.pending.update(header.get("pending", {}))
     return int(header["step"])
 
 

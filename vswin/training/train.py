@@ -68,7 +68,7 @@ def train(
     warn: Callable[[str], None],
     world: World = ALONE,
     micro_batch: int | None = None,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate: Callable[[nn.Module], Mapping[str, float] | None] | None = None,
     validate_epochs: int = 1,
     classes: Sequence[str] = (),
     describe: Callable[[Tensor], str] = nonfinite.numbers,
@@ -87,7 +87,9 @@ def train(
             logs, warns and saves.
         micro_batch: at most so many clips go through the model at once; gradients add up to those of the whole batch.
         validate: called on every rank after the last step of every ``validate_epochs``-th epoch with the model to
-            test, in whatever mode; the metrics it returns, named ``val/...``, join those of that step.
+            test, in whatever mode; the metrics it returns, named ``val/...``, join those of that step. It returns None,
+            on every rank, if it was asked to stop: then this function stops after that step, and the next attempt
+            begins with that validation.
         classes: the names of the classes, kept in checkpoints.
         describe: names the videos of a batch (int64 [B]) in messages.
         before_save: called before a checkpoint is written; may raise to prevent it.
@@ -120,6 +122,13 @@ def train(
     say = warn if world.is_first else lambda message: None
     for complaint in complaints:
         say(f"{complaint}; going on from step {first}")
+    if state.pending:
+        validated = validate(state.weights_to_test) if validate else {}
+        if validated is None:
+            return Outcome(End.STOPPED, first, state.weights_to_test)
+        if world.is_first:
+            log(first, {**state.pending, **validated})
+        state.pending.clear()
     model.train()
     done = first
     saved_at = time.monotonic()
@@ -194,13 +203,17 @@ def train(
         if scaler.is_enabled():
             metrics |= {"train/overflow_steps": counters["overflow_steps"], "train/loss_scale": scaler.get_scale()}
         if validate is not None and done % (validate_epochs * steps_per_epoch) == 0:
-            metrics |= validate(state.weights_to_test)
+            validated = validate(state.weights_to_test)
             model.train()
-        if world.is_first:
+            if validated is None:
+                state.pending.update(metrics)
+            else:
+                metrics |= validated
+        if world.is_first and not state.pending:
             log(done, metrics)
 
         # -------------------------------------------------------------- checkpoint
-        stop = world.any(should_stop())
+        stop = world.any(should_stop() or bool(state.pending))
         due = done % steps_per_epoch == 0 or time.monotonic() - saved_at >= checkpoint_seconds
         if world.is_first and (stop or due):
             before_save()
@@ -208,7 +221,7 @@ def train(
                 directory, step=done, state=state, classes=classes, world_size=world.size, micro_batch=micro_batch
             )
             saved_at = time.monotonic()
-        if stop and done < total:
+        if stop and (done < total or state.pending):
             world.wait()
             return Outcome(End.STOPPED, done, state.weights_to_test)
         step_began_at = time.perf_counter()
