@@ -17,7 +17,8 @@ def gpus(world: World, *, device: torch.device) -> list[str]:
     """The UUIDs of the GPUs that ``world`` computes with, as NVML has them; empty where they are not all in here."""
     import torch
 
-    if device.type != "cuda" or provenance.nodes() > 1:
+    # where every process sees its own GPU only, the first one cannot count for all
+    if device.type != "cuda" or provenance.nodes() > 1 or torch.cuda.device_count() < world.size:
         return []
     return [f"GPU-{torch.cuda.get_device_properties(local).uuid}" for local in range(world.size)]
 

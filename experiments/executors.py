@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -32,14 +33,19 @@ class SubmissionError(RuntimeError):
 class Work:
     """``job.work`` as submitit wants it: after a stop signal the same runs are submitted again.
 
-    No pointer to a checkpoint travels along: a job finds the newest complete one itself.
+    No pointer to a checkpoint travels along: a job finds the newest complete one itself. ``gpu`` is the only one that
+    it is to see, as CUDA_VISIBLE_DEVICES names it; submitit hides all from a local job, and knows numbers only.
     """
 
-    def __call__(self, runs: Runs, runtime: dict[str, Any], code: str | None = None) -> None:
+    def __call__(self, runs: Runs, runtime: dict[str, Any], code: str | None = None, *, gpu: str | None = None) -> None:
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         work(runs, runtime, code)
 
-    def checkpoint(self, runs: Runs, runtime: dict[str, Any], code: str | None = None) -> DelayedSubmission:
-        return DelayedSubmission(self, runs, runtime, code)
+    def checkpoint(
+        self, runs: Runs, runtime: dict[str, Any], code: str | None = None, *, gpu: str | None = None
+    ) -> DelayedSubmission:
+        return DelayedSubmission(self, runs, runtime, code, gpu=gpu)
 
 
 def local_executor(folder: Path) -> submitit.LocalExecutor:

@@ -43,13 +43,16 @@ class Ended:
 
 def places(scale: Scale) -> int:
     """How many jobs run at once on this machine: one per GPU at scale paper, else one per core."""
-    return max(1, _gpus()) if scale is Scale.PAPER else len(os.sched_getaffinity(0))
+    return max(1, len(_gpus())) if scale is Scale.PAPER else len(os.sched_getaffinity(0))
 
 
-def _gpus() -> int:
+def _gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
     import torch
 
-    return torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 @contextmanager
@@ -83,14 +86,18 @@ def launch_local(
     # submitit names files by process number, which the system uses again: a folder of its own for every launch
     folder = folders.runs() / steps[0].run.scale / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     executor = local_executor(folder)
-    gpus = list(range(_gpus())) if steps[0].run.scale is Scale.PAPER else []
+    gpus = _gpus() if steps[0].run.scale is Scale.PAPER else []
     jobs = min(jobs, len(gpus)) if gpus else jobs
     waiting = [step for step in steps if step.action.needs_work or step.action is Action.BLOCKED]
     undone = {run for step in waiting for run in step.waits_for}
     own: dict[Step, LocalJob] = {}
-    on_gpu: dict[Step, int] = {}
+    on_gpu: dict[Step, str] = {}
     active = [step for step in steps if step.action in (Action.RUNNING, Action.PENDING)]
     for step in active:
+        submission = Submission.of(step.run)
+        if submission and submission.gpu in gpus:
+            on_gpu[step] = submission.gpu
+            gpus.remove(submission.gpu)
         on_start(step)
     # a handler of its own: where a shell started the launcher in the background, Ctrl-C is ignored by default
     interrupted = Event()
@@ -106,19 +113,18 @@ def launch_local(
                     step = ready[0]
                     waiting.remove(step)
                     if gpus:
-                        # without this submitit hides every GPU from a local job
                         on_gpu[step] = gpus.pop()
-                        executor.update_parameters(gpus_per_node=1, visible_gpus=(on_gpu[step],))
                     runs = [(step.run.scale.value, step.experiment.name, step.run.signature, step.seed)]
                     # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
-                        own[step] = executor.submit(Work(), runs, asdict(runtime))
+                        own[step] = executor.submit(Work(), runs, asdict(runtime), gpu=on_gpu.get(step))
                     Submission(
                         profile=LOCAL,
                         at=time.time(),
                         log=str(own[step].paths.stdout),
                         process=Process.of(int(own[step].job_id)),
+                        gpu=on_gpu.get(step),
                     ).note(step.run)
                     active.append(step)
                     on_start(step)
