@@ -159,7 +159,8 @@ SWIN_B_SSV2 = Recipe(
 # ---------------------------------------------------------------------------------------------- TimeSformer
 
 # configs/Kinetics/TimeSformer_divST_8x32_224.yaml, TimeSformer_jointST_..., TimeSformer_spaceOnly_...
-# Batches of 8 clips over 8 GPUs; the image weights are those its vit.py downloads.
+# TRAIN.BATCH_SIZE is 8, but tools/train_net.py adds up gradients to steps of GLOBAL_BATCH_SIZE, 64 by default.
+# The image weights are those its vit.py downloads.
 # vswin run baselines/timesformer --scale paper  this should give: top-1 78.0, top-5 93.7
 TIMESFORMER_K400 = Recipe(
     model=TIMESFORMER_DIVIDED,
@@ -176,7 +177,7 @@ TIMESFORMER_K400 = Recipe(
         backbone_lr_ratio=1.0,
         weight_decay=1e-4,
         momentum=0.9,
-        batch_size=8,
+        batch_size=64,
         epochs=15,
         schedule=Schedule.STEPS,
         milestones=(11, 14),

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.baselines import TIMESFORMER_HR_K400, TIMESFORMER_K400, TIMESFORMER_L_K400
+from experiments.recipe import Recipe
 from vswin.config import ClipConfig, Sampling
 from vswin.data import clips
 from vswin.data.clips import Box
@@ -46,6 +48,23 @@ def test_training_frames_have_the_published_ranges(case: dict[str, Any]) -> None
     ]
     assert np.min(draws, axis=0).tolist() == case["frame_min"]
     assert np.max(draws, axis=0).tolist() == case["frame_max"]
+
+
+@pytest.mark.parametrize("recipe", [TIMESFORMER_K400, TIMESFORMER_HR_K400], ids=["8x32", "16x16"])
+def test_timesformers_clips_are_strided_and_centred(recipe: Recipe) -> None:
+    """As Video Swin's are. TimeSformer's own reach from the first frame to frame 255."""
+    clip = recipe.data.clip
+    [frames] = clips.view_frames(300, clip=clip, num_clips=recipe.protocol.clips)
+    assert frames.tolist() == [22 + clip.interval * number for number in range(clip.length)]
+
+
+def test_timesformers_longest_clip_ends_on_the_beginning_of_its_video() -> None:
+    """TimeSformer's own repeats the last frame instead."""
+    clip = TIMESFORMER_L_K400.data.clip
+    expected = [*range(0, 300, 4), *range(0, 81, 4)]
+    [tested] = clips.view_frames(300, clip=clip, num_clips=TIMESFORMER_L_K400.protocol.clips)
+    assert tested.tolist() == expected
+    assert clips.training_frames(300, clip=clip, generator=np.random.default_rng(0)).tolist() == expected
 
 
 @given(num_frames=LENGTHS, clip_len=CLIPS, interval=st.integers(1, 8), num_clips=st.integers(1, 10))

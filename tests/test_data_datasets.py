@@ -228,6 +228,18 @@ def test_uniform_sampling_reaches_the_data_sets(videos: VideoList) -> None:
     assert torch.equal(views[0], pixels[..., 4:36])
 
 
+def test_frames_are_counted_whatever_the_frame_rate(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(20, 8, 8, 3), dtype=np.uint8)
+    for rate in (8, 25, 30):
+        write_video(tmp_path / f"{rate}.mp4", pixels.repeat(4, axis=1).repeat(4, axis=2), frame_rate=rate)
+    (tmp_path / "val.txt").write_text("8.mp4 0\n25.mp4 1\n30.mp4 2\n")
+    videos = VideoList.read(tmp_path / "val.txt")
+    tested = TestViews(videos, config=CONFIG, protocol=Protocol(clips=1, crops=1, short_side=32, crop=32))
+    for number in range(3):
+        expected = read_frames(videos.path(number), [6, 8, 10, 12])
+        assert torch.equal(tested[number].views[0], torch.from_numpy(expected).permute(0, 3, 1, 2))
+
+
 def test_views_are_shared_out_over_ranks(videos: VideoList) -> None:
     views = TestViews(videos, config=CONFIG, protocol=Protocol(clips=1, crops=1, short_side=24, crop=16))
     whole = [label for batch in view_loader(views, batch_size=4) for label in batch.labels.tolist()]

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from experiments.paper import deviations
+from experiments.recipe import Scale
+from experiments.registry import tables_at
+from vswin.config import TimeSformerConfig
 from vswin.models import swin3d
 
 CLONE = Path(__file__).resolve().parent.parent
@@ -58,3 +61,15 @@ def test_every_row_of_the_deviations_is_in_the_list() -> None:
     isolated = {field for block in deviations.TABLE.blocks for field in block.isolates}
     assert isolated == set(words)
     assert all(word in DEVIATIONS for word in words.values())
+
+
+def test_tables_with_a_timesformer_point_to_what_it_is_fed() -> None:
+    section = DEVIATIONS.split("\n## What TimeSformer's released code feeds it")[1]
+    first, *_, last = re.findall(r"(?m)^(\d+)\.", section)
+    words = f"a verdict is about our input, which is not exactly that of its released code: see {first} to {last} in"
+    found = {
+        table.id: words in " ".join(table.notes)
+        for table in tables_at(Scale.PAPER)
+        if any(variant.recipe and isinstance(variant.recipe.model, TimeSformerConfig) for variant in table.variants)
+    }
+    assert found == dict.fromkeys(["table1", "table2", "table3", "baselines"], True)

@@ -63,10 +63,13 @@ TABLE = Table(
     ),
     notes=(
         "Within a block rows differ in one field; between blocks model, optimiser and augmentation all differ.",
-        "TimeSformer's recipe fine-tunes an image model with SGD. The miniature does so, too, but at a rate whose "
-        "factor was chosen for Video Swin, so it says little about TimeSformer. Perceiver starts from nothing.",
+        "TimeSformer's recipe fine-tunes an image model with SGD, and so does the miniature, at a rate whose factor "
+        "was chosen for it; after a minute of training that says little about TimeSformer. Perceiver starts from "
+        "nothing, at the factor that was chosen for Video Swin.",
         "TimeSformer's paper reports, top-1: on Kinetics-400 78.0 (divided), 77.4 (joint), 76.9 (space), 79.7 (HR) and "
         "80.7 (L); on Kinetics-600 79.1, 81.8 (HR) and 82.2 (L); on Something-Something v2 59.5, 62.2 (HR) and 62.4 "
         "(L). Perceiver's reports nothing on these.",
+        "TimeSformer: a verdict is about our input, which is not exactly that of its released code: see 43 to 50 in "
+        "experiments/paper/README.md.",
     ),
 )

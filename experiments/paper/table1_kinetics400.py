@@ -185,6 +185,8 @@ TABLE = Table(
         "ViT-B-VTN, Param: 11.04 cannot be; ViT-B alone has 86 M.",
         "TimeSformer, Param: 121.4 is the 174-class model of Something-Something v2; this one has 121.6.",
         "TimeSformer, FLOPs: plain multiply-accumulates, without the norms that the other rows count.",
+        "TimeSformer: a verdict is about our input, which is not exactly that of its released code: see 43 to 50 in "
+        "experiments/paper/README.md.",
         "The miniature has models of growing width and depth at mini sizes; its views are clips in time only (4x3 "
         "becomes 2x1, 10x5 becomes 5x1), and at 384 pixels its videos have nothing more to show.",
         "The text's rates and drop paths are not always those of the released configs, which these recipes follow: see "

@@ -93,6 +93,8 @@ TABLE = Table(
         "Param repeats the 400-class models of table 1; with 600 classes Swin-B has 88.3, Swin-L at 384 pixels 200.3.",
         "TimeSformer-HR: 82.4 / 96 here, 81.8 / 95.8 in the later text of its own paper; Param is the 174-class "
         "model at 224 pixels, this one has 122.2.",
+        "TimeSformer: a verdict is about our input, which is not exactly that of its released code: see 43 to 50 in "
+        "experiments/paper/README.md.",
         "ViViT-H is cited as MViT.",
         "Swin-L: 86.1 in arXiv v1, 85.9 in the abstract of the CVPR version.",
     ),

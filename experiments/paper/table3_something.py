@@ -79,11 +79,14 @@ TABLE = Table(
         ),
     ),
     notes=(
-        "In the miniature the class is how often a colour changes, which single frames cannot tell, and Swin-B goes on "
-        "from a model of the Kinetics-like videos with the longer window, as in the paper; views are in time only.",
+        "In the miniature the class is which of two colours comes first and whether it comes back, which single frames "
+        "cannot tell, and Swin-B goes on from a model of the Kinetics-like videos with the longer window, as in the "
+        "paper; views are in time only.",
         "Swin-B, Pretrain: Kinetics-400 is not all. It starts from a separate Kinetics-400 model with window 16x7x7, "
         "whose accuracy is published nowhere and which itself started from ImageNet-21K.",
         "TimeSformer-HR: 62.5 here, 62.2 in its own paper; Param is the model at 224 pixels, this one has 121.9.",
+        "TimeSformer: a verdict is about our input, which is not exactly that of its released code: see 43 to 50 in "
+        "experiments/paper/README.md.",
         "The released Swin-B was trained with horizontal flips although its recipe turns them off: see deviations.",
     ),
 )
