@@ -4,10 +4,11 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help demo test lint check-format types imports pytest slow results constraints bench bench-gpu bench-data picture clean
+.PHONY: help demo install test lint check-format types imports pytest slow results constraints bench bench-gpu bench-data picture clean
 
 help:
 	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
+	@echo "make install  the environment in .venv, and nothing else"
 	@echo "make test   format, lint, types, import contracts, tests"
 	@echo "make slow   the tests that take minutes"
 	@echo "make results  tables, checklist, README and notebooks anew from the records in results/"
@@ -32,6 +33,8 @@ endef
 
 .venv/.core: pyproject.toml constraints.txt
 	$(call install,.)
+
+install: .venv/.core
 
 .venv/.test: pyproject.toml constraints.txt | .venv/.core
 	$(call install,.[test])

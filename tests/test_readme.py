@@ -20,6 +20,7 @@ README = (CLONE / "README.md").read_text()
 BLOCKS = re.findall(r"(?m)(?:^(?: {4}).*\n)+", README)
 LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = LINES + re.findall(r"`([^`\n]+)`", README)
+PUBLISHED = "swin_tiny_patch244_window877_kinetics400_1k.pth"
 # Lines of blocks that another test runs as they stand, or at another size.
 ELSEWHERE = {
     "vswin data split my-clips": "test_own_videos.py::test_the_whole_way_from_clips_to_predictions",
@@ -28,10 +29,10 @@ ELSEWHERE = {
     "vswin predict new.mp4 --checkpoint runs/paper/SIGNATURE/seed-0": (
         "test_own_videos.py::test_the_whole_way_from_clips_to_predictions"
     ),
-    "vswin predict clips/ --checkpoint swin_tiny_patch244_window877_kinetics400_1k.pth --labels kinetics400.txt": (
+    f"vswin predict clips/ --checkpoint data/weights/{PUBLISHED} --labels names.txt": (
         "test_predict.py::test_the_best_five_of_a_published_file_are_those_computed_by_hand"
     ),
-    "vswin features clips/ --checkpoint swin_tiny_patch244_window877_kinetics400_1k.pth --out features.npz": (
+    f"vswin features clips/ --checkpoint data/weights/{PUBLISHED} --out features.npz": (
         "test_predict.py::test_features_are_what_the_head_sees"
     ),
 }
