@@ -5,10 +5,10 @@
     python -m experiments.choose sgd
 
 The rule: the baselines train with every factor of ``FACTORS``, once for each of ``SEEDS``; the factor with the best
-mean accuracy on the validation videos is taken, for everything. No test video is looked at, and no other row is. AdamW
-has two baselines, that of the ablations of Swin-T and that of the ablation of Swin-B: one factor is for both. Video
-models start from image models, so those come first. The grids are left in results/mini/choice.json; a test sees
-that mini.py has what they say.
+mean accuracy on the validation videos is taken, for everything. No test video is looked at here, and no other row is;
+how grids and baselines came about is told in results/mini/README.md. AdamW has two baselines, that of the ablations of
+Swin-T and that of the ablation of Swin-B: one factor is for both. Video models start from image models, so those come
+first. The grids are left in results/mini/choice.json; a test sees that mini.py has what they say.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
 }
 FACTORS: Mapping[str, tuple[float, ...]] = {
     "image": (0.5, 1, 2, 4),
-    "adamw": (5, 10, 20, 40),
+    "adamw": (5, 10, 20, 40, 80),
     "sgd": (1.25, 2.5, 5, 10, 20),
 }
 SEEDS = (0, 1)

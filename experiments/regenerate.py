@@ -1,6 +1,6 @@
 """Everything that is generated from records and committed: ``make results``, or with ``--check`` whether it is current.
 
-Tables, checklist and pictures of every scale, the blocks of the README between ``<!-- generated: ... -->`` and
+Tables, checklist and pictures of every scale, the blocks of READMEs between ``<!-- generated: ... -->`` and
 ``<!-- end -->``, and last the notebooks, executed in place.
 """
 
@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from . import checklist, tables
+from . import checklist, folders, tables
 from .comparison import Results
 from .display import relative
 from .notebooks import execute_all
@@ -30,17 +30,21 @@ def generated() -> dict[Path, str]:
     for scale in (Scale.PAPER, Scale.MINI):
         results = Results.load(scale)
         files |= tables.contents(tables.page(table, results) for table in tables_at(scale))
-    readme = _CLONE / "README.md"
-    return files | checklist.files() | {readme: _filled(readme.read_text())}
+    readmes = [_CLONE / "README.md", folders.results() / Scale.MINI / "README.md"]
+    return files | checklist.files() | {path: _filled(path.read_text()) for path in readmes if path.exists()}
 
 
 def _filled(text: str) -> str:
-    """``text`` with every generated block as the records have it."""
+    """``text`` with every generated block as the records have it: a table, or the verdicts of all."""
 
     def block(match: re.Match[str]) -> str:
-        begin, scale, table, end = match.groups()
-        cells = tables.page(find_table(table), Results.load(Scale(scale))).cells
-        kept = cells[[name for name in cells if name not in _README_LEAVES_OUT]]
+        begin, scale, what, end = match.groups()
+        results = Results.load(Scale(scale))
+        if what == "verdicts":
+            kept = tables.named_verdicts(results)
+        else:
+            cells = tables.page(find_table(what), results).cells
+            kept = cells[[name for name in cells if name not in _README_LEAVES_OUT]]
         return f"{begin}\n{tables.grid(kept)}\n\n{end}"
 
     return _BLOCK.sub(block, text)

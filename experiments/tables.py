@@ -21,7 +21,16 @@ from .verdicts import MARGIN, TIE_MARGIN, Judgement, Verdict
 DASH = "-"
 BLOCK = "block"
 # Columns of words; the others are of numbers.
-WORDS = (BLOCK, "", "pretrain, paper", "verdict", "verdict, top-5", "verdict, published weights")
+WORDS = (
+    BLOCK,
+    "",
+    "pretrain, paper",
+    "verdict",
+    "verdict, top-5",
+    "verdict, published weights",
+    "table",
+    *(verdict.value for verdict in Verdict),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,22 @@ def summary(every: Iterable[Results]) -> pd.DataFrame:
             counts = {verdict.value: given.count(verdict) for verdict in Verdict}
             content.append({"scale": results.scale.value, "table": table.id, **counts})
     return pd.DataFrame(content).set_index(["scale", "table"])
+
+
+def named_verdicts(results: Results) -> pd.DataFrame:
+    """Which rows of each table got which verdict, one line per table; † marks those that ``Row.floor`` speaks of."""
+    content = []
+    for table in tables_at(results.scale):
+        names: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+        for row in compare(table, results):
+            if row.verdict:
+                names[row.verdict.verdict].append(row.variant.name + "†" * (row.floor is not None))
+        if any(names.values()):
+            content.append(
+                {"table": table.id, **{verdict.value: ", ".join(own) or DASH for verdict, own in names.items()}}
+            )
+    frame = pd.DataFrame(content)
+    return frame.drop(columns=[name for name in frame if set(frame[name]) == {DASH}])
 
 
 # --------------------------------------------------------------------------------------------------------- cells

@@ -249,6 +249,9 @@ def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
     [guessing, control] = [note for note in page.notes if note.startswith("Not shown to be better than")]
     assert "guessing, at 95 %: factorized." in guessing
     assert "the control that cannot see time (baselines/space-only), at 95 %: split." in control
+    assert (
+        tables.named_verdicts(results_of(records)).set_index("table").loc["table4", "agrees"] == "split†, factorized†"
+    )
     # one seed has no interval, so nothing is said of it
     assert not [
         note for note in tables.page(find_table("table4"), results_of(records[5:6])).notes if "Not shown" in note
