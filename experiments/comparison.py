@@ -195,6 +195,7 @@ def _row(
     p: float | None,
 ) -> Row:
     published, baseline = results.published(variant), _baseline(table, variant)
+    own = results.estimate(trained) if trained else None
     top1 = top5 = published_verdict = None
     if results.scale is Scale.PAPER and variant.recipe and variant.paper:
         top1, top5 = (_against_printed(variant, results, trained, k) for k in (1, 5))
@@ -212,23 +213,21 @@ def _row(
         published=published,
         top1=summarise([record.top1 for record in trained]),
         top5=summarise([record.top5 for record in trained]),
-        videos=results.estimate(trained).video_half() if trained else None,
+        videos=own.video_half() if own else None,
         is_baseline=any(_baseline(table, other) is variant for other in table.variants),
         difference=difference,
         p=p,
         verdict=top1,
         verdict_top5=top5,
         published_verdict=published_verdict,
-        floor=_floor(results, trained),
+        floor=_floor(results, trained, own) if own and own.seeds > 1 else None,
     )
 
 
-def _floor(results: Results, trained: list[Record]) -> Floor | None:
-    """None, too, for a single seed, which has no interval, and for the control itself."""
-    if len(trained) < 2:
-        return None
+def _floor(results: Results, trained: list[Record], own: Estimate) -> Floor | None:
+    """What ``trained``, whose top-1 is ``own``, are not shown to be better than; None for the control itself."""
     chance = 100 / trained[0].recipe["model"]["num_classes"]
-    if not _is_above(results.estimate(trained), chance):
+    if not _is_above(own, chance):
         return Floor.GUESSING
     control = results.trained(find_variant(CONTROL))
     same = {record.provenance.tested["fingerprint"] for record in (*trained, *control)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import checklist, folders, tables
@@ -27,19 +28,19 @@ _README_LEAVES_OUT = ("p", "top-5, paper", "GFLOPs, paper", "param (M), paper")
 def generated() -> dict[Path, str]:
     """What every generated text file should hold, by path."""
     files: dict[Path, str] = {}
-    for scale in (Scale.PAPER, Scale.MINI):
-        results = Results.load(scale)
+    every = {scale: Results.load(scale) for scale in (Scale.PAPER, Scale.MINI)}
+    for scale, results in every.items():
         files |= tables.contents(tables.page(table, results) for table in tables_at(scale))
     readmes = [_CLONE / "README.md", folders.results() / Scale.MINI / "README.md"]
-    return files | checklist.files() | {path: _filled(path.read_text()) for path in readmes if path.exists()}
+    return files | checklist.files() | {path: _filled(path.read_text(), every) for path in readmes if path.exists()}
 
 
-def _filled(text: str) -> str:
+def _filled(text: str, every: Mapping[Scale, Results]) -> str:
     """``text`` with every generated block as the records have it: a table, or the verdicts of all."""
 
     def block(match: re.Match[str]) -> str:
         begin, scale, what, end = match.groups()
-        results = Results.load(Scale(scale))
+        results = every[Scale(scale)]
         if what == "verdicts":
             kept = tables.named_verdicts(results)
         else:

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -451,7 +451,9 @@ class Ownership:
     def show_life(self) -> None:
         """Have processes of other machines see, once in a while, that this attempt is at work."""
         if time.monotonic() - self._shown_at >= _LIFE_SECONDS:
-            self._run.attempt.touch()
+            # not made anew where the run was moved aside: its next attempt could not read an empty file
+            with suppress(FileNotFoundError):
+                os.utime(self._run.attempt)
             self._shown_at = time.monotonic()
 
     def stopped(self) -> None:
