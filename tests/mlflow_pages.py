@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from command_line import vswin_command
+from patience import eventually
 from playwright.sync_api import Page, sync_playwright
-from tracking_servers import wait_for
 
 SECONDS = 120
 CHROMIUM = "/usr/bin/chromium"
@@ -45,7 +45,9 @@ def addresses(*arguments: str) -> Iterator[list[str]]:
             # what it prints is for a terminal: not to be folded
             server = subprocess.Popen(vswin_command("ui", *arguments), stdout=output, stderr=output)
         try:
-            wait_for(lambda: len(_found(log)) == 2 or server.poll() is not None, seconds=600)
+            eventually(
+                "both addresses are printed", lambda: len(_found(log)) == 2 or server.poll() is not None, seconds=600
+            )
             if server.poll() is not None:
                 raise RuntimeError(log.read_text())
             yield _found(log)

@@ -13,18 +13,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
+from patience import eventually
 
 DEV_CLUSTER = Path(__file__).parents[1] / "slurm" / "dev-cluster"
 _FOLDERS = Path(tempfile.gettempdir())
-Found = TypeVar("Found")
 
 
 def dev_cluster(folder: Path, *arguments: str, code: int = 0) -> str:
@@ -40,15 +38,6 @@ def skip_without_slurm() -> None:
         pytest.skip("slurmctld is not installed: apt-get install munge mariadb-server slurmdbd slurm-wlm")
     if os.geteuid() != 0:
         pytest.skip("a Slurm cluster of one's own wants root")
-
-
-def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 90, every: float = 0.2) -> Found:
-    """The first thing that ``look`` finds, asked once in ``every`` seconds."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(every)
-    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 import cloudpickle
 import pytest
 import submitit
-from slurm_cluster import SlurmCluster, dev_cluster, eventually, skip_without_slurm
+from patience import eventually
+from slurm_cluster import SlurmCluster, dev_cluster, skip_without_slurm
 
 pytestmark = pytest.mark.slow
 pytest_plugins = ["slurm_cluster"]

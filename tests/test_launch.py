@@ -8,13 +8,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Vswin, vswin_command
+from patience import eventually
 
 from experiments import journal
 from experiments.recipe import Scale
@@ -58,13 +57,6 @@ def predictions(run: RunDirectory) -> np.ndarray:
     [path] = run.results()
     with np.load(path.with_suffix(".npz")) as archive:
         return archive["scores"]
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.002)
 
 
 def steps(run: RunDirectory) -> int:
@@ -133,7 +125,7 @@ def test_killed_run_ends_as_if_nothing_had_happened(vswin: Vswin, undisturbed: P
     run = run_of(VARIANT)
     for at in (3, 11):
         process = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
-        wait_until(lambda at=at: steps(run) >= at)  # type: ignore[misc]
+        eventually(f"{at} steps are taken", lambda at=at: steps(run) >= at, every=0.002)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert state(run) is State.INTERRUPTED
@@ -153,7 +145,7 @@ def test_stop_signal_saves_at_the_step_and_is_resumed(
     process = subprocess.Popen(
         vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: steps(run) >= 5)
+    eventually("it trains", lambda: steps(run) >= 5, every=0.002)
     process.send_signal(number)
     _, message = process.communicate()
     assert process.returncode == 1
@@ -169,7 +161,7 @@ def test_preempted_job_is_requeued_and_finishes_on_its_own(vswin: Vswin, undistu
     launcher = subprocess.Popen(
         vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1", "--jobs", "1"), stdout=subprocess.DEVNULL
     )
-    wait_until(lambda: steps(run) >= 5)
+    eventually("it trains", lambda: steps(run) >= 5, every=0.002)
     os.kill(json.loads(run.attempt.read_text())["pid"], signal.SIGUSR2)
     assert launcher.wait() == 0
     assert record_of(run).provenance.attempts == 2
@@ -183,7 +175,7 @@ def test_jobs_survive_their_launcher_and_the_next_one_waits_for_them(vswin: Vswi
     launcher = subprocess.Popen(
         vswin_command("launch", "table4", "--scale", "tiny", "--seeds", "1", "--jobs", "1"), stdout=subprocess.DEVNULL
     )
-    wait_until(lambda: state(run) is State.RUNNING)
+    eventually("it runs", lambda: state(run) is State.RUNNING, every=0.002)
     launcher.send_signal(signal.SIGKILL)
     launcher.wait()
     vswin("launch", "table4", "--scale", "tiny", "--seeds", "1")
@@ -285,7 +277,7 @@ def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_p
         text=True,
         start_new_session=True,
     )
-    wait_until(lambda: steps(run) >= 3)
+    eventually("it trains", lambda: steps(run) >= 3, every=0.002)
     os.killpg(launcher.pid, signal.SIGINT)
     _, message = launcher.communicate()
     assert (launcher.returncode, "Traceback" in message) == (1, False)
@@ -298,7 +290,7 @@ def test_ctrl_c_saves_every_run_under_way(vswin: Vswin, undisturbed: Path, tmp_p
 def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
     first = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
     run = run_of(VARIANT)
-    wait_until(lambda: state(run) is State.RUNNING)
+    eventually("it runs", lambda: state(run) is State.RUNNING, every=0.002)
     # so that it is still at it when the second one comes
     first.send_signal(signal.SIGSTOP)
     assert "a process is working on it" in vswin("run", VARIANT, "--scale", "tiny", code=1).stderr
@@ -311,7 +303,7 @@ def test_a_second_attempt_beside_a_running_one_is_refused(vswin: Vswin) -> None:
 def test_other_videos_are_refused_on_resume(vswin: Vswin) -> None:
     run = run_of(VARIANT)
     process = subprocess.Popen(vswin_command("run", VARIANT, "--scale", "tiny"), stdout=subprocess.DEVNULL)
-    wait_until(lambda: steps(run) >= 1)
+    eventually("it trains", lambda: steps(run) >= 1, every=0.002)
     process.kill()
     process.wait()
     run.data.write_text('{"train": "others"}')

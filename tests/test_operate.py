@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import vswin_command
+from patience import eventually
 from typer.testing import CliRunner
 
 from experiments import logs
@@ -35,13 +35,6 @@ def run_of(name: str, seed: int = 0) -> RunDirectory:
 def status_of(name: str, *, seeds: int = 1) -> list[dict[str, object]]:
     shown = json.loads(here("status", name.partition("/")[0], "--scale", "tiny", "--seeds", str(seeds), "--json"))
     return [item for item in shown if name in item["variants"]]
-
-
-def eventually(what: str, condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +122,7 @@ def test_cancel_ends_what_works_and_says_so(operated: Path) -> None:
     run = run_of("table4/split")
     command = vswin_command("run", "table4/split", "--scale", "tiny")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        eventually("it trains", lambda: run.last_step() > 0)
+        eventually("it trains", lambda: run.last_step() > 0, every=0.05)
         [working] = status_of("table4/split")
         assert working["action"] == "RUNNING"
         assert "nothing to end" in here("cancel", "table6", "--scale", "tiny")
@@ -152,7 +145,7 @@ def test_cancelling_everything_ends_the_launch_too(operated: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as launch:
         first = find_experiment(Scale.TINY, find_variant("table5/global-16"))
         run = RunDirectory(Scale.TINY, first.recipe.signature, 0)
-        eventually("the first run trains", lambda: run.last_step() > 0)
+        eventually("the first run trains", lambda: run.last_step() > 0, every=0.05)
         assert "--all ends it, too" in " ".join(here("cancel", "table5", "--scale", "tiny", "--dry-run").split())
         here("cancel", "--all", "--scale", "tiny")
         text, _ = launch.communicate(timeout=60)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from command_line import Vswin
-from slurm_cluster import SlurmCluster, eventually
+from patience import eventually
+from slurm_cluster import SlurmCluster
 
 from experiments.recipe import Scale
 from experiments.registry import find_variant

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from command_line import Vswin, vswin_command
 from mlflow_points import journal_points, mlflow_points, mlflow_run
-from slurm_cluster import SlurmCluster, eventually
+from patience import eventually
+from slurm_cluster import SlurmCluster
 from tracking_servers import MlflowServer
 
 from experiments import journal

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_runs import CLASSES, copy_of, experiment_of, extend, make_up_run
 from mlflow_points import client, journal_points, mlflow_points, mlflow_run
-from tracking_servers import wait_for
+from patience import eventually
 
 from experiments import folders, journal, saved_views
 from experiments.card import _cut, card
@@ -393,7 +393,7 @@ def test_what_slurm_tells_a_job_does_not_end_its_follower(runs: Path) -> None:
     run, experiment = make_up_run(VARIANT, done=False), experiment_of(VARIANT)
     with Follower(Scale.TINY) as follower:
         follower.add(run, experiment)
-        wait_for(lambda: not is_behind(run, experiment))
+        eventually("the store has everything", lambda: not is_behind(run, experiment))
         assert follower._process
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             os.killpg(follower._process.pid, number)

@@ -17,7 +17,8 @@ import pytest
 from command_line import Vswin, vswin_command
 from made_up_runs import experiment_of, make_up_run
 from mlflow_points import journal_points, mlflow_points, mlflow_run
-from tracking_servers import MlflowServer, free_port, postgres, wait_for
+from patience import eventually
+from tracking_servers import MlflowServer, free_port, postgres
 
 from experiments import journal
 from experiments.recipe import Scale
@@ -85,9 +86,11 @@ def test_a_server_killed_in_the_middle_of_a_grid_misses_nothing(vswin: Vswin, se
     runs = grid("table4", "table6", seeds=1)
     launcher = launch("table4", "table6", "--seeds", "1")
     # in the middle: the server knows something of the grid, and not all
-    wait_for(lambda: finished(runs) >= 1 and rows(store) > 0, seconds=600)
+    eventually(
+        "a run is done and the server knows of one", lambda: finished(runs) >= 1 and rows(store) > 0, seconds=600
+    )
     server.kill()
-    wait_for(lambda: finished(runs) >= 3, seconds=600)
+    eventually("three runs are done", lambda: finished(runs) >= 3, seconds=600)
     server.start(wait=False)
     output, _ = launcher.communicate()
     assert launcher.returncode == 0, output
@@ -223,7 +226,7 @@ def test_the_clusters_server_keeps_strangers_out(store: str, tmp_path: Path, mon
             return 0
 
     try:
-        wait_for(lambda: job.poll() is not None or ask("/health") == 200, seconds=600)
+        eventually("the server answers", lambda: job.poll() is not None or ask("/health") == 200, seconds=600)
         assert job.poll() is None, (tmp_path / "log").read_text()
         search = "/api/2.0/mlflow/experiments/search?max_results=1"
         assert ask(search) == 401

@@ -9,14 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from patience import eventually
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:]
 
@@ -60,7 +60,9 @@ def postgres(folder: Path) -> Iterator[str]:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
     try:
         ready = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
-        wait_for(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
+        eventually(
+            "PostgreSQL is ready", lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0
+        )
         create = [binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "vswin", "mlflow"]
         subprocess.run(create, check=True)
         yield f"postgresql+psycopg2://vswin@127.0.0.1:{port}/mlflow"
@@ -90,7 +92,7 @@ class MlflowServer:
             )
         if wait:
             process = self._process
-            wait_for(lambda: self.answers() or process.poll() is not None, seconds=600)
+            eventually("the server answers", lambda: self.answers() or process.poll() is not None, seconds=600)
             assert process.poll() is None, (self._folder / "mlflow-server.log").read_text()
 
     def answers(self) -> bool:
@@ -121,10 +123,3 @@ class MlflowServer:
             with contextlib.suppress(ProcessLookupError):
                 self.signal(signal.SIGCONT)
             self.kill()
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
