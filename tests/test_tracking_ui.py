@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from command_line import vswin_command
 from made_up_runs import make_up_run
 from mlflow_pages import SECONDS, a_page, addresses
 from mlflow_points import client
+from patience import eventually
 from playwright.sync_api import Page, expect
 
 from experiments.card import card
@@ -51,6 +52,11 @@ def run_names(page: Page) -> list[str]:
     return sorted(page.locator("a[href*='/runs/']").filter(has_text="seed").all_inner_texts())
 
 
+def expect_rows(page: Page, expected: Callable[[list[str]], bool]) -> None:
+    """Wait until the runs shown are as ``expected``: the page says "0 matching runs" while it asks for them."""
+    eventually("the page shows the runs", lambda: expected(run_names(page)), seconds=SECONDS)
+
+
 ROWS = sorted(f"{variant.label}, seed {seed}" for variant in find_table("table4").variants for seed in range(2))
 
 
@@ -61,14 +67,14 @@ def test_table_4_is_opened_filtered_and_compared(page: Page, opened: list[str]) 
     for variant in find_table("table4").variants:
         expect(page.get_by_text(f"Group: {variant.label}")).to_be_visible()
     expect(page.get_by_text("6 matching runs")).to_be_visible()
-    assert run_names(page) == ROWS
+    expect_rows(page, lambda shown: shown == ROWS)
     expect(page.get_by_text("table4.differs")).to_be_visible()
 
     # the bare filter shows the same, one by one
     page.goto("about:blank")
     page.goto(filtered)
     expect(page.get_by_text("6 matching runs")).to_be_visible()
-    assert run_names(page) == ROWS
+    expect_rows(page, lambda shown: shown == ROWS)
 
     # two of them compared: what differs between them is what the table isolates
     boxes = page.locator(".ag-selection-checkbox input[type=checkbox]")
@@ -95,8 +101,5 @@ def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, op
         expect(page.get_by_text(f"Group: {label}").first).to_be_visible()
     page.goto("about:blank")
     page.goto(opened[1])
-    expect(page.get_by_text(re.compile("matching runs"))).to_be_visible()
-    shown = run_names(page)
     # the page shows the first ones and scrolls
-    assert len(shown) > 10
-    assert {name.partition(",")[0] for name in shown} == set(labels)
+    expect_rows(page, lambda shown: len(shown) > 10 and {name.partition(",")[0] for name in shown} == set(labels))
