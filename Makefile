@@ -78,7 +78,7 @@ pytest: .venv/.test
 	@$(BIN)/pytest -m "not slow" -n auto
 
 slow: .venv/.test
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow --timeout 1200
 
 # The environment of record, from the newest versions that pyproject.toml admits. torch is pinned by hand: the
 # newest one would bring several GB of CUDA to machines that have no GPU.

@@ -19,7 +19,8 @@ from .registry import Table
 from .tracking import Mirror
 
 _HOST = "127.0.0.1"
-_START_SECONDS = 60
+# of a server that works: one that ends is noticed at once
+_START_SECONDS = 300
 
 
 def serve(console: Console, *, scale: Scale, table: Table | None, port: int) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 90, every: float = 0.2) -> Found:
+def eventually(what: str, look: Callable[[], Found | None], *, seconds: float = 240, every: float = 0.2) -> Found:
     """The first thing that ``look`` finds, asked once in ``every`` seconds."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

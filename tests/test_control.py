@@ -42,7 +42,7 @@ def test_the_recorded_baseline_is_neither_at_chance_nor_at_the_ceiling_and_its_c
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_space_only_trained_anew_stays_below_joint_attention(
     vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,8 @@ def test_cancel_ends_what_works_and_says_so(operated: Path) -> None:
     command = vswin_command("run", "table4/split", "--scale", "tiny")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         eventually("it trains", lambda: run.last_step() > 0, every=0.05)
+        # so small a run is over in a second
+        process.send_signal(signal.SIGSTOP)
         [working] = status_of("table4/split")
         assert working["action"] == "RUNNING"
         assert "nothing to end" in here("cancel", "table6", "--scale", "tiny")
@@ -131,6 +134,7 @@ def test_cancel_ends_what_works_and_says_so(operated: Path) -> None:
         assert process.poll() is None
         [ended] = json.loads(here("cancel", "table4", "--scale", "tiny", "--json"))
         assert (ended["means"], ended["target"], ended["error"]) == ("SIGTERM", str(process.pid), None)
+        process.send_signal(signal.SIGCONT)
         process.communicate(timeout=60)
     [stopped] = status_of("table4/split")
     assert stopped["action"] == "RESUME"

@@ -91,7 +91,7 @@ def test_what_slurm_says_is_in_the_table_and_cancel_reaches_its_jobs(cluster: Sl
         attempt = working.last_attempt()
         return attempt.process.pid if attempt and working.last_step() >= 3 else None
 
-    pid = eventually("table4/joint trains", frozen, seconds=240)
+    pid = eventually("table4/joint trains", frozen, every=0.02)
     os.kill(pid, signal.SIGSTOP)
     try:
         for accounting in (contextlib.nullcontext(), no_accounting(cluster)):

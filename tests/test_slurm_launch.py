@@ -105,19 +105,22 @@ def assert_as_undisturbed(run: RunDirectory, undisturbed: Path) -> None:
     np.testing.assert_array_equal(scores, expected_scores)
 
 
-def frozen(run: RunDirectory, *, number: int = 1) -> Attempt:
-    """Attempt ``number`` at ``run``, stopped by SIGSTOP when it has taken some steps."""
+def frozen(*runs: RunDirectory, number: int = 1) -> list[Attempt]:
+    """Attempt ``number`` at every one of ``runs``, each stopped by SIGSTOP when it has taken some steps."""
+    stopped: dict[RunDirectory, Attempt] = {}
 
-    def look() -> Attempt | None:
-        attempt = run.last_attempt()
-        under_way = attempt and attempt.number == number and run.last_step() > attempt.step
-        return attempt if under_way else None
+    def look() -> bool:
+        for run in runs:
+            attempt = run.last_attempt()
+            if run not in stopped and attempt and attempt.number == number and run.last_step() > attempt.step:
+                os.kill(attempt.process.pid, signal.SIGSTOP)
+                assert not run.results(), "too late: it is done"
+                stopped[run] = attempt
+        return len(stopped) == len(runs)
 
     # so small a run is over within seconds of its first step
-    attempt = eventually(f"attempt {number} at {run.path} has taken some steps", look, seconds=240, every=0.02)
-    os.kill(attempt.process.pid, signal.SIGSTOP)
-    assert not run.results(), "too late: it is done"
-    return attempt
+    eventually(f"attempts {number} have taken some steps", look, every=0.02)
+    return [stopped[run] for run in runs]
 
 
 def thaw(attempt: Attempt) -> None:
@@ -201,7 +204,7 @@ def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin:
     vswin("launch", "table4", "--seeds", "1", *ON_TEST, "test")
     # the last element of an array has the number of the array
     requeued, limited, signalled = runs_of("table4")
-    first = [frozen(run) for run in (signalled, requeued, limited)]
+    first = frozen(signalled, requeued, limited)
     # before a time limit, or by a preemption that says so; a preemption that does not; a time limit that comes
     cluster.call("scancel", "--signal=USR2", job_of(signalled))
     cluster.call("scontrol", "requeue", job_of(requeued))
@@ -209,7 +212,7 @@ def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin:
     ends_in(cluster, limited, seconds=55)
     thaw(first[0])
     # and once more, by a preemption that is SIGTERM
-    second = frozen(signalled, number=2)
+    [second] = frozen(signalled, number=2)
     cluster.call("scancel", "--signal=TERM", job_of(signalled))
     thaw(second)
     eventually("table 4 is done", lambda: are_done("table4"), seconds=240)
@@ -228,7 +231,7 @@ def test_what_is_asked_to_stop_finishes_on_its_own(cluster: SlurmCluster, vswin:
 def test_what_a_machine_ends_is_done_after_one_relaunch(cluster: SlurmCluster, vswin: Vswin, undisturbed: Path) -> None:
     vswin("launch", "table4", "--seeds", "1", *ON_TEST, "unwarned")
     killed, limited, cancelled = runs_of("table4")
-    attempts = [frozen(run) for run in (killed, limited, cancelled)]
+    attempts = frozen(killed, limited, cancelled)
     os.kill(attempts[0].process.pid, signal.SIGKILL)
     ends_in(cluster, limited, seconds=2)
     cluster.call("scancel", job_of(cancelled))
@@ -253,7 +256,7 @@ def test_run_of_a_lost_node_goes_on_elsewhere_and_its_survivor_is_fenced_off(
 ) -> None:
     vswin("launch", "table6", "--seeds", "1", *ON_TEST, "test")
     lost = runs_of("table6")[0]
-    survivor = frozen(lost)
+    [survivor] = frozen(lost)
     [first] = cluster.attempts(job_of(lost))
     cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=down", "reason=test")
     try:
@@ -335,7 +338,7 @@ def test_jobs_tell_a_tracking_server_themselves(
         # each of two processes, of which only one may tell
         vswin("launch", "table6", "--seeds", "1", *ON_TEST, "pair")
         first, *_ = runs = runs_of("table6")
-        attempt = frozen(first)
+        [attempt] = frozen(first)
         cluster.call("scancel", "--signal=USR2", job_of(first))
         thaw(attempt)
         eventually("table 6 is done", lambda: are_done("table6"), seconds=280)
@@ -422,7 +425,7 @@ def test_two_nodes_train_one_run_with_uncommitted_code(
     shutil.rmtree(clone)
     monkeypatch.delenv("PYTHONPATH")
     first, *_ = runs_of("table6")
-    attempt = frozen(first)
+    [attempt] = frozen(first)
     cluster.call("scancel", "--signal=USR2", job_of(first))
     thaw(attempt)
     eventually("table 6 is done", lambda: are_done("table6"), seconds=280)

@@ -73,8 +73,8 @@ def run(data: Path, folder: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 def test_a_slow_process_is_waited_for(tiny_data: Path, tmp_path: Path) -> None:
-    first, last = run(tiny_data, tmp_path / "ranks", slow=1.0, patience=4)
-    # six batches of a second each are more than the patience
+    first, last = run(tiny_data, tmp_path / "ranks", slow=2.0, patience=10)
+    # six batches of two seconds each are more than the patience
     assert (first.get("stopped"), last.get("stopped"), last["batches"]) == (False, False, 6), (first, last)
     assert np.shape(first["scores"])[0] == 12
 

@@ -165,6 +165,9 @@ run = make_up_run("table4/split", seed=seed, steps=1, done=False)
 Ownership(run)
 with Follower(Scale.TINY) as follower, Journal(run.journal) as journal:
     follower.add(run, experiment_of("table4/split"))
+    # until the follower has the store, which one of them makes: it has not read a point yet
+    while not run.tracking.exists():
+        time.sleep(0.02)
     until, step = time.monotonic() + seconds, 1
     while time.monotonic() < until:
         step += 1

@@ -183,13 +183,13 @@ def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:
 
 def test_a_rank_that_hangs_ends_the_others_after_their_patience(tmp_path: Path) -> None:
     processes = ranks(
-        _attempt, tmp_path, {"die_at": 3, "how": signal.SIGSTOP, "patience": 3.0}, size=2, folder=tmp_path
+        _attempt, tmp_path, {"die_at": 3, "how": signal.SIGSTOP, "patience": 15.0}, size=2, folder=tmp_path
     )
     try:
         ended(processes[:1])
         [survivor] = left(tmp_path)
         assert survivor["error"] == "DistributedError"
-        assert "rank 0 of 2 lost another rank, or waited longer than 0:00:03 for it" in survivor["message"]
+        assert "rank 0 of 2 lost another rank, or waited longer than 0:00:15 for it" in survivor["message"]
     finally:
         processes[1].kill()
         processes[1].join()
