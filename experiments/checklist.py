@@ -114,12 +114,16 @@ def _verdicts(results: Results) -> str:
         if results.scale is Scale.PAPER
         else "a verdict compares the direction of a difference with the paper's, never a number"
     )
-    floored = sum(row.floor is not None for row in rows if row.verdict and row.verdict.verdict is Verdict.AGREES)
-    floors = (
-        f" Of the rows that agree, {floored} were not shown to be better than guessing or than the control that cannot "
-        "see time; the notes under the tables name them."
-    )
-    return f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}.{floors if floored else ''}"
+    parts = [f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}."]
+    for verdict, word in ((Verdict.AGREES, "agree"), (Verdict.DISAGREES, "disagree")):
+        mine = [row for row in rows if row.verdict and row.verdict.verdict is verdict]
+        if floored := sum(bool(row.floor or row.baseline_floor) for row in mine):
+            parts.append(
+                f"Of the rows that {word}, {floored} were not shown to be better than guessing or than the control "
+                "without attention in time, or stand against a baseline that was not; the notes under the tables name "
+                "them."
+            )
+    return " ".join(parts)
 
 
 def _seeds(results: Results) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
@@ -13,26 +13,28 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vswin.config import Swin3DConfig
+
 from . import folders
 from .collect import load_records
-from .recipe import Scale
+from .recipe import Recipe, Scale
 from .record import Kind, Record, RecordError, load_right
-from .registry import Table, Variant, find_variant
+from .registry import Table, Variant, find_table
 from .statistics import Estimate, Summary, holm, summarise
 from .verdicts import NOT_RUN, TEST_VIDEOS, Judgement, against_direction, against_printed, of_published_weights
 
 Key = TypeVar("Key", bound=Hashable)
 # right(record, k) [videos]: which test videos have their label among the k highest scores
 Right = Callable[[Record, int], NDArray[np.bool_]]
-# Without temporal attention: what is no better has shown no sense of time.
-CONTROL = "baselines/space-only"
+# The rows of table baselines without attention in time: what is no better than its own has shown no use of it.
+CONTROLS = "space-only"
 
 
 class Floor(StrEnum):
     """What a row may be no better than: its 95 % interval over seeds and videos does not lie above it."""
 
     GUESSING = "guessing"
-    CONTROL = f"the control that cannot see time ({CONTROL})"
+    CONTROL = "the control without attention in time (space-only in table baselines, of the same data and clips)"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Row:
 
     ``videos`` is half the 95 % interval of top-1 over test videos, as against seeds. ``difference`` is top-1 against
     the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``. ``floor``: what it has
-    not been shown to be better than, however its difference turned out.
+    not been shown to be better than, however its difference turned out; ``baseline_floor``: what its baseline has not.
     """
 
     variant: Variant
@@ -146,6 +148,7 @@ class Row:
     verdict_top5: Judgement | None = None
     published_verdict: Judgement | None = None
     floor: Floor | None = None
+    baseline_floor: Floor | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def compare(table: Table, results: Results) -> list[Row]:
         if baseline and trained[variant] and (found := results.difference(trained[variant], trained[baseline])):
             differences[variant] = found
     corrected = _corrected(differences)
-    return [
+    rows = [
         _row(
             table,
             variant,
@@ -182,6 +185,11 @@ def compare(table: Table, results: Results) -> list[Row]:
             p=corrected.get(variant),
         )
         for variant in variants
+    ]
+    floors = {row.variant: row.floor for row in rows}
+    return [
+        replace(row, baseline_floor=floors[baseline]) if (baseline := _baseline(table, row.variant)) else row
+        for row in rows
     ]
 
 
@@ -220,21 +228,40 @@ def _row(
         verdict=top1,
         verdict_top5=top5,
         published_verdict=published_verdict,
-        floor=_floor(results, trained, own) if own and own.seeds > 1 else None,
+        floor=_floor(results, variant, trained, own) if own and own.seeds > 1 else None,
     )
 
 
-def _floor(results: Results, trained: list[Record], own: Estimate) -> Floor | None:
-    """What ``trained``, whose top-1 is ``own``, are not shown to be better than; None for the control itself."""
-    chance = 100 / trained[0].recipe["model"]["num_classes"]
-    if not _is_above(own, chance):
+def _floor(results: Results, variant: Variant, trained: list[Record], own: Estimate) -> Floor | None:
+    """What ``trained``, whose top-1 is ``own``, are not shown to be better than; None for a control itself."""
+    recipe = variant.at(results.scale)
+    if not _is_above(own, 100 / recipe.model.num_classes):
         return Floor.GUESSING
-    control = results.trained(find_variant(CONTROL))
-    same = {record.provenance.tested["fingerprint"] for record in (*trained, *control)}
-    if not control or len(same) > 1 or control[0].signature == trained[0].signature:
+    control = control_of(recipe, results.scale)
+    if control is None or control.at(results.scale).signature == recipe.signature:
         return None
-    above = results.difference(trained, control)
+    above = results.difference(trained, results.trained(control))
     return Floor.CONTROL if above and above.seeds > 1 and not _is_above(above, 0) else None
+
+
+def control_of(recipe: Recipe, scale: Scale) -> Variant | None:
+    """What tells how far ``recipe`` gets without attention in time: the same data and, of a Video Swin, tokens.
+
+    Other architectures have the data set's first control. None for images and where there is none.
+    """
+    if recipe.data.clip.length == 1:
+        return None
+    controls = [row for row in find_table("baselines").at(scale) if row.name.startswith(CONTROLS)]
+    of_data = [row for row in controls if row.at(scale).data.dataset == recipe.data.dataset]
+    if not isinstance(recipe.model, Swin3DConfig):
+        return next(iter(of_data), None)
+    return next((row for row in of_data if _tokens(row.at(scale)) == _tokens(recipe)), None)
+
+
+def _tokens(recipe: Recipe) -> tuple[object, ...]:
+    """What decides which pixels a Video Swin's tokens hold, but for the size of the crop."""
+    assert isinstance(recipe.model, Swin3DConfig)
+    return recipe.data.clip, recipe.model.patch
 
 
 def _is_above(estimate: Estimate, value: float) -> bool:
@@ -264,11 +291,16 @@ def _list_size(record: Record) -> int:
 
 
 def ordering(table: Table, results: Results) -> list[Pair]:
-    """Every pair of rows of a block whose numbers the paper prints and that were measured on the same videos."""
+    """Every pair of rows of a block whose numbers the paper prints and that were measured on the same videos.
+
+    Of rows that are one measurement, the same training on views that show the same frames, only the first counts.
+    """
     found: list[tuple[Variant, Variant, Estimate]] = []
     shown = rows_at(table, results.scale)
     for block in table.by_block:
-        for first, second in itertools.combinations([item for item in block if item in shown and item.paper], 2):
+        printed_rows = [item for item in block if item in shown and item.paper]
+        twins = {two for one, two in itertools.combinations(printed_rows, 2) if is_same_measurement(one, two, results)}
+        for first, second in itertools.combinations([item for item in printed_rows if item not in twins], 2):
             here, there = results.trained(second), results.trained(first)
             same = {record.provenance.tested["fingerprint"] for record in (*here, *there)}
             if len(same) == 1 and (difference := results.difference(here, there)):
@@ -283,6 +315,18 @@ def ordering(table: Table, results: Results) -> list[Pair]:
         printed = second.paper.top1 - first.paper.top1
         pairs.append(Pair(first, second, against_direction(difference, printed, correction=correction)))
     return pairs
+
+
+def is_same_measurement(one: Variant, two: Variant, results: Results) -> bool:
+    """Whether two rows are the same trainings and were right about the same videos."""
+    here, there = results.trained(one), results.trained(two)
+    if not here or [(record.signature, record.seed) for record in here] != [
+        (record.signature, record.seed) for record in there
+    ]:
+        return False
+    return all(
+        np.array_equal(results.right(mine, 1), results.right(yours, 1)) for mine, yours in zip(here, there, strict=True)
+    )
 
 
 def _corrected(differences: Mapping[Key, Estimate]) -> dict[Key, float]:

@@ -66,7 +66,7 @@ _WINDOWS = {7: 3, 12: 4}
 _DATASETS = {
     KINETICS_400: ("kinetics400", 12),
     KINETICS_600: ("kinetics600", 18),
-    SOMETHING: ("something", 4),
+    SOMETHING: ("something", 6),
     IMAGENET_1K: ("stills-small", 10),
     IMAGENET_22K: ("stills-large", 40),
 }

@@ -36,13 +36,13 @@ def generated() -> dict[Path, str]:
 
 
 def _filled(text: str, every: Mapping[Scale, Results]) -> str:
-    """``text`` with every generated block as the records have it: a table, or the verdicts of all."""
+    """``text`` with every generated block as the records have it: a table, or the effects of all."""
 
     def block(match: re.Match[str]) -> str:
         begin, scale, what, end = match.groups()
         results = every[Scale(scale)]
-        if what == "verdicts":
-            kept = tables.named_verdicts(results)
+        if what == "effects":
+            kept = tables.effects(results)
         else:
             cells = tables.page(find_table(what), results).cells
             kept = cells[[name for name in cells if name not in _README_LEAVES_OUT]]

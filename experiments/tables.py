@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import folders
-from .comparison import Floor, Pair, Results, Row, compare, ordering
+from .comparison import Floor, Pair, Results, Row, compare, is_same_measurement, ordering, rows_at
 from .recipe import Recipe, Scale
 from .record import Record
 from .registry import Table, Variant, tables_at
@@ -29,6 +30,8 @@ WORDS = (
     "verdict, top-5",
     "verdict, published weights",
     "table",
+    "row",
+    "against",
     *(verdict.value for verdict in Verdict),
 )
 
@@ -64,7 +67,7 @@ def page(table: Table, results: Results) -> Page:
         cells=_cells(rows, scale),
         numbers=_numbers(rows),
         legend=_legend(table, rows, scale),
-        notes=(*_order(order), *_floors(rows), *_protocols(rows, scale), *table.notes),
+        notes=(*_order(order), *_twins(table, results), *_floors(rows), *_protocols(rows, scale), *table.notes),
         runs=tuple(_runs(rows)),
     )
 
@@ -80,20 +83,28 @@ def summary(every: Iterable[Results]) -> pd.DataFrame:
     return pd.DataFrame(content).set_index(["scale", "table"])
 
 
-def named_verdicts(results: Results) -> pd.DataFrame:
-    """Which rows of each table got which verdict, one line per table; † marks those that ``Row.floor`` speaks of."""
+def effects(results: Results) -> pd.DataFrame:
+    """Every row with a verdict: the effect here and in the paper, in points, as text.
+
+    † marks rows that ``Row.floor`` speaks of, ‡ those whose baseline it speaks of.
+    """
     content = []
     for table in tables_at(results.scale):
-        names: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
         for row in compare(table, results):
-            if row.verdict:
-                names[row.verdict.verdict].append(row.variant.name + "†" * (row.floor is not None))
-        if any(names.values()):
-            content.append(
-                {"table": table.id, **{verdict.value: ", ".join(own) or DASH for verdict, own in names.items()}}
-            )
-    frame = pd.DataFrame(content)
-    return frame.drop(columns=[name for name in frame if set(frame[name]) == {DASH}])
+            baseline = table.baseline_of(row.variant)
+            if row.verdict and row.difference and row.variant.paper and baseline and baseline.paper:
+                marks = "†" * (row.floor is not None) + "‡" * (row.baseline_floor is not None)
+                content.append(
+                    {
+                        "table": f"[{table.id}](tables/{table.id}.md)",
+                        "row": row.variant.name,
+                        "against": baseline.name,
+                        "difference": _difference(row),
+                        "difference, paper": f"{row.variant.paper.top1 - baseline.paper.top1 + 0.0:+.1f}",
+                        "verdict": f"{row.verdict.verdict} {marks}".strip(),
+                    }
+                )
+    return pd.DataFrame(content)
 
 
 # --------------------------------------------------------------------------------------------------------- cells
@@ -235,7 +246,7 @@ def _legend(table: Table, rows: Sequence[Row], scale: Scale) -> str:
     if any(row.difference for row in rows):
         parts.append(
             "Difference: to the block's baseline, over the seeds that both have, paired by seed and by video, with the "
-            "95 % interval over both, of this row alone; p, and so the verdict, is corrected over the table by Holm."
+            "95 % interval over both, of this row alone; p is corrected over the table by Holm."
         )
     if any(row.published for row in rows):
         parts.append("Published weights: a downloaded checkpoint, tested here on our videos.")
@@ -243,8 +254,9 @@ def _legend(table: Table, rows: Sequence[Row], scale: Scale) -> str:
         parts.append(
             f"Verdict: reproduced is equivalent to the printed number within {MARGIN} points."
             if scale is Scale.PAPER
-            else "Verdict: whether the difference to the baseline has the sign of the paper's (where the paper prints "
-            f"the same number twice: lies within {TIE_MARGIN:.0f} points of zero)."
+            else "Verdict: whether the difference to the baseline has the sign of the paper's, by p; where the paper "
+            "prints the same number twice, whether its own 90 % interval, not corrected, lies within "
+            f"{TIE_MARGIN:.0f} points of zero, whatever p."
         )
     if any(row.variant.paper for row in rows):
         if scale is not Scale.PAPER:
@@ -271,13 +283,25 @@ def _order(pairs: Sequence[Pair]) -> list[str]:
     return [f"Order of the rows, in pairs within a block: {text}{named}."]
 
 
+def _twins(table: Table, results: Results) -> list[str]:
+    """One line for rows that another way of testing did not change at all."""
+    found = [
+        f"{two.name} as {one.name}"
+        for one, two in itertools.combinations(rows_at(table, results.scale), 2)
+        if is_same_measurement(one, two, results) and one.at(results.scale).protocol != two.at(results.scale).protocol
+    ]
+    return [f"One measurement, since more views of so short a video show the same frames: {'; '.join(found)}."] * bool(
+        found
+    )
+
+
 def _floors(rows: Sequence[Row]) -> list[str]:
     """One line for each thing that some rows have not been shown to be better than."""
     names = _names(rows)
     found = {floor: [names[row.variant] for row in rows if row.floor is floor] for floor in Floor}
     return [
-        f"Not shown to be better than {floor}, at 95 %: {'; '.join(named)}. A verdict on such a row says what became "
-        "of it here, not how it compares once it has learnt."
+        f"Not shown to be better than {floor}, at 95 %: {'; '.join(named)}. A verdict on such a row, or against it, "
+        "says what became of it here, not how it compares once it has learnt."
         for floor, named in found.items()
         if named
     ]
@@ -324,10 +348,15 @@ def _runs(rows: Sequence[Row]) -> Iterable[str]:
         if row.trained:
             seeds = ", ".join(str(record.seed) for record in row.trained)
             stem = row.trained[0].name.rpartition("-")[0]
-            yield f"{row.variant.label}: `{stem}`, seed{'s' * (len(row.trained) > 1)} {seeds}, {_code(row.trained)}"
+            yield f"{_title(row.variant)}: `{stem}`, seed{'s' * (len(row.trained) > 1)} {seeds}, {_code(row.trained)}"
         if row.published and row.published.provenance.checkpoint:
             file = row.published.provenance.checkpoint.file
-            yield f"{row.variant.label}, published weights: `{row.published.name}` ({file}), {_code([row.published])}"
+            yield f"{_title(row.variant)}, published weights: `{row.published.name}` ({file}), {_code([row.published])}"
+
+
+def _title(variant: Variant) -> str:
+    """What notes call a row, and what the table does."""
+    return variant.name if variant.label == variant.name else f"{variant.name} ({variant.label})"
 
 
 def _code(records: Sequence[Record]) -> str:

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from experiments import collect, folders, plots, record, tables
+from experiments import checklist, collect, folders, plots, record, tables
 from experiments.cli import app
-from experiments.comparison import Results
+from experiments.comparison import Results, control_of, ordering
 from experiments.journal import Journal
 from experiments.recipe import Scale, to_dict
 from experiments.record import Checkpoint, Kind, Provenance, Record, RecordError
@@ -248,14 +248,61 @@ def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
     assert page.cells["verdict"].tolist() == ["-", "agrees", "agrees"]
     [guessing, control] = [note for note in page.notes if note.startswith("Not shown to be better than")]
     assert "guessing, at 95 %: factorized." in guessing
-    assert "the control that cannot see time (baselines/space-only), at 95 %: split." in control
-    assert (
-        tables.named_verdicts(results_of(records)).set_index("table").loc["table4", "agrees"] == "split†, factorized†"
-    )
+    assert "the control without attention in time (space-only in table baselines, of" in control
+    assert "at 95 %: split." in control
+    effects = tables.effects(results_of(records))
+    assert effects["row"].tolist() == ["split", "factorized"]
+    assert effects["verdict"].tolist() == ["agrees †", "agrees †"]
     # one seed has no interval, so nothing is said of it
     assert not [
         note for note in tables.page(find_table("table4"), results_of(records[5:6])).notes if "Not shown" in note
     ]
+
+
+def test_what_stands_against_a_baseline_that_learnt_nothing_is_marked() -> None:
+    top1 = {"table5/global-16": 40.0, "table5/window-8": 70.0, "baselines/space-only": 40.0}
+    records = [
+        make_record(find_variant(name), seed=seed, top1=value + seed / 10)
+        for name, value in top1.items()
+        for seed in range(5)
+    ]
+    effects = tables.effects(results_of(records)).set_index(["table", "row"])
+    assert effects.loc[("[table5](tables/table5.md)", "window-8"), "verdict"] == "disagrees ‡"
+    assert "of the rows that disagree, 1 were not" in checklist._verdicts(results_of(records)).lower()
+
+
+@pytest.mark.parametrize(
+    ("row", "control"),
+    [
+        ("table4/split", "baselines/space-only"),
+        ("table1/timesformer-l", "baselines/space-only"),
+        ("table5/global-8", "baselines/space-only-frames-16"),
+        ("table5/global-4", "baselines/space-only-frames-8"),
+        ("table5-patches/global-8", "baselines/space-only-patch-4"),
+        ("table5-patches/global-4", "baselines/space-only-patch-8"),
+        ("table3/swin-b", "baselines/space-only-ssv2"),
+        ("table3/timesformer-hr", "baselines/space-only-ssv2"),
+        ("table2/swin-b", None),
+        ("upstream/image-t-small", None),
+    ],
+)
+@pytest.mark.parametrize("scale", [Scale.PAPER, Scale.MINI])
+def test_a_row_has_the_control_of_its_data_and_tokens(row: str, control: str | None, scale: Scale) -> None:
+    variant = find_variant(row)
+    if scale not in variant.scales:
+        return
+    found = control_of(variant.at(scale), scale)
+    assert (found and found.id) == control
+
+
+def test_rows_of_one_measurement_count_once() -> None:
+    """Ten clips of a video that is as long as one show what four show."""
+    names = ("table1/swin-t", "table1/swin-l-384-4x3", "table1/swin-l-384-10x5")
+    records = [make_record(find_variant(name), seed=seed, top1=70.0 + seed / 10) for name in names for seed in range(2)]
+    page = tables.page(find_table("table1"), results_of(records))
+    assert any(note.endswith("the same frames: swin-l-384-10x5 as swin-l-384-4x3.") for note in page.notes)
+    pairs = [(pair.first.name, pair.second.name) for pair in ordering(find_table("table1"), results_of(records))]
+    assert pairs == [("swin-t", "swin-l-384-4x3")]
 
 
 def test_a_shared_baseline_shows_in_every_table_that_has_it() -> None:
@@ -297,7 +344,7 @@ def test_three_columns_where_they_exist() -> None:
     assert row["verdict, top-5"] == "not reproduced"
     assert row[["top-1, published weights", "verdict, published weights"]].tolist() == ["78.8", "reproduced"]
     assert row["top-1, paper"] == "78.8"
-    assert any("Swin-T, published weights" in run and "(a.pth)" in run for run in page.runs)
+    assert any("swin-t (Swin-T), published weights" in run and "(a.pth)" in run for run in page.runs)
 
 
 def test_two_protocols_of_one_run_stand_in_their_own_rows() -> None:

@@ -6,6 +6,8 @@ from vswin.config import Extent, SpaceTime
 
 from ..baselines import (
     PERCEIVER_K400,
+    SWIN_B_K400_22K,
+    SWIN_B_SSV2,
     SWIN_T_K400,
     TIMESFORMER_HR_K400,
     TIMESFORMER_HR_K600,
@@ -17,8 +19,10 @@ from ..baselines import (
     TIMESFORMER_L_SSV2,
     TIMESFORMER_SSV2,
 )
-from ..recipe import Scale
+from ..recipe import Scale, changed
 from ..registry import Block, Row, Table
+from .table5_patches import LARGER_PATCHES
+from .table5_temporal import FEWER_FRAMES, GLOBAL_16
 
 TABLE = Table(
     id="baselines",
@@ -33,6 +37,38 @@ TABLE = Table(
             rows=(
                 Row("joint"),
                 Row("space-only", {"model.window": Extent(1, 7, 7)}, label="space-only (temporal window 1)"),
+            ),
+        ),
+        *(
+            Block(
+                title=title,
+                baseline=changed(GLOBAL_16, fewer_tokens),
+                isolates=("model.window",),
+                scales=(Scale.PAPER, Scale.MINI),
+                rows=(
+                    Row(name, label="temporally global"),
+                    Row(f"space-only-{name}", {"model.window": Extent(1, 7, 7)}, label="space-only"),
+                ),
+            )
+            for title, name, fewer_tokens in (
+                ("Video Swin-T, 16 frames", "frames-16", FEWER_FRAMES[8]),
+                ("Video Swin-T, 8 frames", "frames-8", FEWER_FRAMES[4]),
+                ("Video Swin-T, patch 4x4x4", "patch-4", LARGER_PATCHES[8]),
+                ("Video Swin-T, patch 8x4x4", "patch-8", LARGER_PATCHES[4]),
+            )
+        ),
+        Block(
+            title="Video Swin-B, SSv2",
+            baseline=SWIN_B_SSV2,
+            isolates=("model.window", "init.video", "init.image", "init.embedding", "init.bias"),
+            scales=(Scale.PAPER, Scale.MINI),
+            rows=(
+                Row("ssv2", label="joint, from Kinetics-400"),
+                Row(
+                    "space-only-ssv2",
+                    {"model.window": Extent(1, 7, 7), "init": SWIN_B_K400_22K.init},
+                    label="space-only, from ImageNet-21K",
+                ),
             ),
         ),
         Block(
@@ -63,6 +99,8 @@ TABLE = Table(
     ),
     notes=(
         "Within a block rows differ in one field; between blocks model, optimiser and augmentation all differ.",
+        "Space-only: windows of one token in time. Rows of other tables are held against the one of the same data, "
+        "clips and patches. On Something-Something v2 it starts from the image model, since its windows fit no other.",
         "TimeSformer's recipe fine-tunes an image model with SGD, and so does the miniature, at a rate whose factor "
         "was chosen for it; after a minute of training that says little about TimeSformer. Perceiver starts from "
         "nothing, at the factor that was chosen for Video Swin.",

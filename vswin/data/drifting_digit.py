@@ -4,7 +4,8 @@ A video has a number of beats, half of them in one colour and half in another. A
 and either how often the colour changes or which colours follow one another. By construction nothing but the order of
 its beats tells a video that changes often from one that changes seldom, or red-then-green from green-then-red:
 
-* which two colours a video has, and where the digit is, are drawn without looking at the class, or are alike for all;
+* where the digit is is drawn without looking at the class, and which two colours a video has, too, or they are those of
+  the class with the other order;
 * as many beats are of one colour as of the other, whatever the class;
 * where the digit is in a frame is independent of where it is in the others, and so is the noise.
 
@@ -55,13 +56,15 @@ class VideoClass:
 class VideoStyle:
     """How the videos look. Lengths are frames and pixels, brightness is from 0 to 1; pairs are (least, most).
 
-    ``beats``: parts of equal length, each in one colour. ``hop``: how far the digit is from its place at most, along
-    each axis. ``saturation``: how much of its colours a video shows, 0 is neutral. ``texture``: of the background.
-    ``noise``: standard deviation of the brightness of every pixel.
+    ``beats``: parts of equal length, each in one colour. ``rests``: a neutral frame before every beat and after the
+    last, for clips whose neighbouring segments share a frame: so they share no colour. ``hop``: how far the digit is
+    from its place at most, along each axis. ``saturation``: how much of its colours a video shows, 0 is neutral.
+    ``texture``: of the background. ``noise``: standard deviation of the brightness of every pixel.
     """
 
     frames: int = 16
     beats: int = 8
+    rests: bool = False
     side: int = 24
     digit: int = 16
     hop: float = 1.5
@@ -72,6 +75,8 @@ class VideoStyle:
     def __post_init__(self) -> None:
         if self.frames < self.beats:
             raise ValueError(f"expected at least {self.beats} frames, one for every beat, got {self.frames}")
+        if self.rests and (self.frames % self.beats != 1 or self.frames // self.beats < 2):
+            raise ValueError(f"expected beats of equal length of at least 2 and one frame more, got {self.frames}")
 
     @classmethod
     def scaled(cls, *, side: int, frames: int) -> Self:
@@ -90,7 +95,7 @@ def render(glyph: Floats, *, shown: VideoClass, style: VideoStyle, generator: np
     saturation = generator.uniform(*style.saturation)
     palette = _RGB[Colour.NEUTRAL] + saturation * (_RGB - _RGB[Colour.NEUTRAL])
     beats = _beats(shown, beats=style.beats, generator=generator)
-    colours = palette[beats[np.arange(style.frames) * style.beats // style.frames]]
+    colours = palette[_timeline(beats, style=style)]
     corners = _places(style=style, generator=generator)
     pixels = np.arange(style.side)
     coarse = generator.uniform(0, style.texture, size=(4, 4))
@@ -122,6 +127,16 @@ def _beats(shown: VideoClass, *, beats: int, generator: np.random.Generator) -> 
     lengths[0::2] = _parts(beats // 2, parts=(stretches + 1) // 2, generator=generator)
     lengths[1::2] = _parts(beats - beats // 2, parts=stretches // 2, generator=generator)
     return np.repeat(np.where(np.arange(stretches) % 2, others[0], first), lengths)
+
+
+def _timeline(beats: NDArray[np.int64], *, style: VideoStyle) -> NDArray[np.int64]:
+    """The colour of every frame: int64 [frames]."""
+    if not style.rests:
+        return beats[np.arange(style.frames) * style.beats // style.frames]
+    length = style.frames // style.beats
+    colours = np.append(np.repeat(beats, length), Colour.NEUTRAL)
+    colours[::length] = Colour.NEUTRAL
+    return colours
 
 
 def _parts(whole: int, *, parts: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -5,8 +5,9 @@
 
 Two video tasks stand for two kinds of data. ``kinetics400`` (and ``kinetics600``, which has half as many classes more)
 is about what is seen: the class is the digit, and whether it changes its colours seldom or often. Without a sense of
-time a network tells the digit and guesses the rest. ``something`` is about time alone: any digit, and the class is in
-which order it is red and green. Without a sense of time nothing is left but chance.
+time a network tells the digit and guesses the rest. ``something`` is about what comes first: any digit, in one colour
+and then in another, and the class is which two in which order. Without a sense of time a network tells the two and
+guesses the order.
 
 Still images (videos of one frame) stand for what image models are trained on: ``stills-small`` has the ten digits for
 classes, ``stills-large`` has more images and finer classes, digits by colour.
@@ -20,7 +21,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,11 @@ def digits_and_paces(digits: int, *changes: tuple[int, int]) -> tuple[VideoClass
     )
 
 
-def orders(*sequences: tuple[Colour, ...]) -> tuple[VideoClass, ...]:
-    """Any digit; a class for each of ``sequences``, of two colours that take turns."""
+def orders(*colours: Colour) -> tuple[VideoClass, ...]:
+    """Any digit; a class for each two of ``colours``, by which of them comes first."""
     return tuple(
-        VideoClass(
-            name="-then-".join(colour.name.lower() for colour in sequence),
-            colours=sequence[:2],
-            changes=(len(sequence) - 1, len(sequence) - 1),
-            in_order=True,
-        )
-        for sequence in sequences
+        VideoClass(name=f"{one.name}-then-{two.name}".lower(), colours=(one, two), changes=(1, 1), in_order=True)
+        for one, two in permutations(colours, 2)
     )
 
 
@@ -109,14 +105,14 @@ KINETICS_400 = Task(
 KINETICS_600 = Task(
     name="kinetics600", train=1152, val=288, test=576, classes=digits_and_paces(9, *SELDOM_OR_OFTEN), style=_NOISY
 )
-_RED, _GREEN = Colour.RED, Colour.GREEN
 SOMETHING = Task(
     name="something",
     train=768,
     val=192,
     test=384,
-    classes=orders((_RED, _GREEN), (_GREEN, _RED), (_RED, _GREEN, _RED), (_GREEN, _RED, _GREEN)),
-    style=_NOISY,
+    classes=orders(Colour.RED, Colour.GREEN, Colour.BLUE),
+    # Two segments of uniform sampling a beat, with a frame between any two: neighbours share it.
+    style=replace(_NOISY, frames=33, rests=True),
 )
 STILLS_SMALL = Task(
     name="stills-small", train=2400, val=200, test=400, classes=still_digits(Colour.NEUTRAL), style=_STILL
