@@ -224,6 +224,7 @@ def check_ready(experiments: Collection[Experiment]) -> None:
 def missing(experiments: Collection[Experiment]) -> Iterator[str]:
     """What ``experiments`` read and what is not there, in words, each with what to do about it."""
     from vswin.data.annotations import DataError, VideoList
+    from vswin.data.moving_digits import is_outdated
 
     names = {weights_name(experiment.recipe.init) or "" for experiment in experiments} - {""}
     for name in sorted(names):
@@ -231,6 +232,12 @@ def missing(experiments: Collection[Experiment]) -> Iterator[str]:
         if origin(name) is None and not weights_file(name).exists():
             yield f"{weights_file(name)}: the weights to start from are missing; {where_to_get(name)}"
     read = {(experiment.recipe.data.dataset, split) for experiment in experiments for split in _splits(experiment)}
+    for dataset in sorted({dataset for dataset, _ in read}):
+        if is_outdated(folders.data(), dataset=dataset):
+            yield (
+                f"{folders.data() / dataset}: made by another version of this code, with other videos; make it again: "
+                f"vswin data generate {dataset}"
+            )
     for dataset, split in sorted(read):
         try:
             videos = VideoList.of_split(folders.data(), dataset=dataset, split=split)

@@ -92,6 +92,17 @@ def test_missing_and_damaged_data_say_which_file_and_what_to_do(
     vswin("data", "generate", "moving-digits/tiny")
     assert victim.exists()
 
+    # videos of another version would fit, and mean something else
+    manifest = data / "moving-digits" / "tiny" / "manifest.json"
+    made = json.loads(manifest.read_text())
+    made["task"]["style"]["noise"] = 0.2
+    manifest.write_text(json.dumps(made))
+    answer = vswin("launch", "table4", "--scale", "tiny", code=1)
+    assert "made by another version of this code" in answer.stderr
+    assert "vswin data generate moving-digits/tiny" in " ".join(answer.stderr.split())
+    vswin("data", "generate", "moving-digits/tiny")
+    assert json.loads(manifest.read_text())["task"]["style"]["noise"] == 0.1
+
 
 def test_missing_image_weights_are_named(vswin: Vswin) -> None:
     answer = vswin("launch", "table4", "--scale", "paper", code=1)

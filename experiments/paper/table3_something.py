@@ -80,9 +80,9 @@ TABLE = Table(
     ),
     notes=(
         "In the miniature the class is which two colours a digit has and which comes first, of which single frames "
-        "tell the first part only: half of the answers. Its control in table baselines, space-only-ssv2, starts from the "
-        "image model; Swin-B goes on from a model of the Kinetics-like videos with the longer window, as in the paper. "
-        "In a minute that one has not learnt to use time (table upstream). Views are in time only.",
+        "tell the first part only: half of the answers. Swin-B goes on from a model of the Kinetics-like videos with "
+        "the longer window, as in the paper; in a minute that one had not learnt to use time (table upstream). Views "
+        "are in time only.",
         "Swin-B, Pretrain: Kinetics-400 is not all. It starts from a separate Kinetics-400 model with window 16x7x7, "
         "whose accuracy is published nowhere and which itself started from ImageNet-21K.",
         "TimeSformer-HR: 62.5 here, 62.2 in its own paper; Param is the model at 224 pixels, this one has 121.9.",

@@ -176,6 +176,15 @@ def is_complete(data: Path, *, task: Task, seed: int = 0) -> bool:
         return False
 
 
+def is_outdated(data: Path, *, dataset: str) -> bool:
+    """Whether ``data/dataset`` was generated as one of ``TASKS``, but otherwise than this code would: other videos."""
+    made = _read_json(data / dataset / "manifest.json")
+    [*known] = [task for task in TASKS if dataset == f"moving-digits/{task.name}"]
+    if not known or not isinstance(made, dict):
+        return False
+    return any(made.get(name) != value for name, value in _parameters(task=known[0], seed=made.get("seed")).items())
+
+
 def _write(folder: Path, *, task: Task, seed: int, workers: int, on_videos: Callable[[int], None]) -> None:
     glyphs = _glyphs()
     jobs: list[_Job] = []
@@ -265,7 +274,7 @@ def _manifest(folder: Path, *, task: Task, seed: int) -> dict[str, Any]:
     return {**_parameters(task=task, seed=seed), "fingerprint": fingerprints}
 
 
-def _parameters(*, task: Task, seed: int) -> dict[str, Any]:
+def _parameters(*, task: Task, seed: int | None) -> dict[str, Any]:
     """What decides the pixels, as it reads when it comes back from a file, where a tuple is a list."""
     return dict(json.loads(json.dumps({"generator": GENERATOR_VERSION, "task": asdict(task), "seed": seed})))
 
