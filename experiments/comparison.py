@@ -34,7 +34,7 @@ class Floor(StrEnum):
     """What a row may be no better than: its 95 % interval over seeds and videos does not lie above it."""
 
     GUESSING = "guessing"
-    CONTROL = "the control without attention in time (space-only in table baselines, of the same data and clips)"
+    CONTROL = "the control without attention in time (space-only in table baselines, same data and clips)"
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,10 @@ def _floor(results: Results, variant: Variant, trained: list[Record], own: Estim
     control = control_of(recipe, results.scale)
     if control is None or control.at(results.scale).signature == recipe.signature:
         return None
-    above = results.difference(trained, results.trained(control))
+    there = results.trained(control)
+    if len({record.provenance.tested["fingerprint"] for record in (*trained, *there)}) > 1:
+        return None
+    above = results.difference(trained, there)
     return Floor.CONTROL if above and above.seeds > 1 and not _is_above(above, 0) else None
 
 

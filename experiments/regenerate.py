@@ -42,7 +42,7 @@ def _filled(text: str, every: Mapping[Scale, Results]) -> str:
         begin, scale, what, end = match.groups()
         results = every[Scale(scale)]
         if what == "effects":
-            kept = tables.effects(results)
+            kept = tables.named_effects(results)
         else:
             cells = tables.page(find_table(what), results).cells
             kept = cells[[name for name in cells if name not in _README_LEAVES_OUT]]

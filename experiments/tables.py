@@ -83,7 +83,7 @@ def summary(every: Iterable[Results]) -> pd.DataFrame:
     return pd.DataFrame(content).set_index(["scale", "table"])
 
 
-def effects(results: Results) -> pd.DataFrame:
+def named_effects(results: Results) -> pd.DataFrame:
     """Every row with a verdict: the effect here and in the paper, in points, as text.
 
     † marks rows that ``Row.floor`` speaks of, ‡ those whose baseline it speaks of.

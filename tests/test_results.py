@@ -248,9 +248,9 @@ def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
     assert page.cells["verdict"].tolist() == ["-", "agrees", "agrees"]
     [guessing, control] = [note for note in page.notes if note.startswith("Not shown to be better than")]
     assert "guessing, at 95 %: factorized." in guessing
-    assert "the control without attention in time (space-only in table baselines, of" in control
+    assert "the control without attention in time (space-only in table baselines, same" in control
     assert "at 95 %: split." in control
-    effects = tables.effects(results_of(records))
+    effects = tables.named_effects(results_of(records))
     assert effects["row"].tolist() == ["split", "factorized"]
     assert effects["verdict"].tolist() == ["agrees †", "agrees †"]
     # one seed has no interval, so nothing is said of it
@@ -266,7 +266,7 @@ def test_what_stands_against_a_baseline_that_learnt_nothing_is_marked() -> None:
         for name, value in top1.items()
         for seed in range(5)
     ]
-    effects = tables.effects(results_of(records)).set_index(["table", "row"])
+    effects = tables.named_effects(results_of(records)).set_index(["table", "row"])
     assert effects.loc[("[table5](tables/table5.md)", "window-8"), "verdict"] == "disagrees ‡"
     assert "of the rows that disagree, 1 were not" in checklist._verdicts(results_of(records)).lower()
 
@@ -408,6 +408,13 @@ def test_records_of_different_videos_are_never_averaged_or_compared() -> None:
         cells("table4", [first, dataclasses.replace(second, provenance=other)])
     with pytest.raises(RecordError, match="were tested on different videos"):
         cells("table4", [first, dataclasses.replace(split, provenance=other)])
+    # a control on other videos says nothing, and is no error of this table
+    controls = [
+        dataclasses.replace(make_record(find_variant("baselines/space-only"), seed=seed, top1=99.0), provenance=other)
+        for seed in range(2)
+    ]
+    page = tables.page(find_table("table4"), results_of([first, second, *controls]))
+    assert not [note for note in page.notes if "control" in note]
 
 
 def test_the_paper_columns_are_marked_as_another_scale() -> None:
