@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from .annotations import DataError, Split, VideoList
 from .drifting_digit import Colour, Floats, VideoClass, VideoStyle, render
-from .encoding import write_video
 from .exclusive import only_one
 from .upkeep.parallel import Lost, outcomes
 from .writing import writing
@@ -226,6 +225,9 @@ class _Job:
 
 def _run(job: _Job) -> int:
     """Make the videos that are not there. One that is there is whole: its name came last."""
+    # PyAV, which whoever asks whether a data set is up to date need not wait for
+    from .encoding import write_video
+
     for number in job.numbers:
         path = job.folder / job.split / f"{number:05d}.mp4"
         if path.exists():
