@@ -1,16 +1,16 @@
 """The registry says what the paper says, and a table differs in what it isolates only."""
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import vswin_command
+from typer.testing import CliRunner
 
 from experiments import mini, upstream
 from experiments.baselines import SWIN_B_K400_1K, SWIN_B_K400_22K, SWIN_B_K600, SWIN_B_SSV2, SWIN_S_K400, SWIN_T_K400
+from experiments.cli import app
 from experiments.recipe import Scale, difference
 from experiments.registry import (
     Block,
@@ -99,7 +99,7 @@ def test_known_contradictions_are_printed_under_their_tables(table: str, words: 
     notes = " ".join(find_table(table).notes)
     assert words in notes
     [row, *_] = find_table(table).variants
-    shown = subprocess.run(vswin_command("show", row.id), capture_output=True, text=True, check=True)
+    shown = CliRunner().invoke(app, ["show", row.id])
     assert words in " ".join(shown.stdout.split())
 
 
