@@ -7,16 +7,16 @@ BIN    := .venv/bin
 .PHONY: help demo install test lint check-format types imports pytest slow results constraints bench bench-gpu bench-data picture clean
 
 help:
-	@echo "make demo   two tables of the paper in miniature, from nothing to a notebook"
-	@echo "make install  the environment in .venv, and nothing else"
-	@echo "make test   format, lint, types, import contracts, tests"
-	@echo "make slow   the tests that take minutes"
-	@echo "make results  tables, checklist, README and notebooks anew from the records in results/"
-	@echo "make bench  how much sooner the models are done than the published algorithm, on this processor"
+	@echo "make demo        two tables of the paper in miniature, from nothing to a notebook"
+	@echo "make install     create the environment in .venv"
+	@echo "make test        format, lint, types, import contracts, tests"
+	@echo "make slow        the tests that take minutes"
+	@echo "make results     regenerate tables, checklist, pages and notebooks from the records in results/"
+	@echo "make bench       speed-up over the published algorithm on this CPU"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
 	@echo "make bench-data  clips per second and core, beside decoding alone"
-	@echo "make picture      the pictures of the README, after make demo"
-	@echo "make clean  remove the demo and the caches; the environment stays"
+	@echo "make picture     redraw the pictures of the README, after make demo"
+	@echo "make clean       remove the demo and the caches; the environment stays"
 
 # ------------------------------------------------------------------------------------------------- environment
 # Under a lock, since two makes may start at once: the one that waited finds the work done.
@@ -88,13 +88,13 @@ constraints: .venv/.test
 
 # ----------------------------------------------------------------------------------------------------- results
 results: .venv/.core
-	@$(BIN)/python -m experiments.regenerate
+	@$(BIN)/python -m experiments.tools.regenerate
 
 # -------------------------------------------------------------------------------------------------- benchmarks
 bench: .venv/.core
 	@$(BIN)/python -m vswin.bench.model
-	@$(BIN)/python -m experiments.bench
-	@$(BIN)/python -m experiments.bench_tables
+	@$(BIN)/python -m experiments.tools.bench
+	@$(BIN)/python -m experiments.tools.bench_tables
 
 # No environment is made: a GPU machine brings its own torch.
 bench-gpu:
@@ -106,10 +106,10 @@ bench-data: .venv/.core
 # The README's pictures, from the committed records and notebooks and from what `make demo` has trained; needs
 # Chromium.
 picture: .venv/.test
-	@PYTHONPATH=tests $(BIN)/python tests/mlflow_pages.py table6 results/pictures/mlflow-table6.png
-	@VSWIN_RUNS=$(CURDIR)/demo/runs PYTHONPATH=tests $(BIN)/python tests/status_picture.py \
+	@$(BIN)/python -m tests.support.mlflow_pages table6 results/pictures/mlflow-table6.png
+	@VSWIN_RUNS=$(CURDIR)/demo/runs $(BIN)/python -m tests.support.status_picture \
 	  results/pictures/status.svg status table4 table6 --seeds 2
-	@PYTHONPATH=tests $(BIN)/python tests/notebook_picture.py notebooks/2_ablations.ipynb results/pictures/notebook.png
+	@$(BIN)/python -m tests.support.notebook_picture notebooks/2_ablations.ipynb results/pictures/notebook.png
 
 clean:
 	rm -rf demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from command_line import Vswin, vswin_command
 
-from experiments.runs import locked
+from experiments.files import locked
+from tests.support.command_line import Vswin, vswin_command
 
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -8,14 +8,14 @@ of an experiment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from operator import index
-from typing import NamedTuple, Self, SupportsIndex
+from typing import ClassVar, NamedTuple, Self, SupportsIndex, get_args
 
 
 def is_positive_integer(value: object) -> bool:
-    """Whether ``value`` counts something: an integer of Python or numpy, but no bool, of at least 1."""
+    """True if ``value`` counts something: an integer of Python or numpy, but no bool, of at least 1."""
     return isinstance(value, SupportsIndex) and not isinstance(value, bool) and index(value) >= 1
 
 
@@ -60,7 +60,7 @@ class Shift(StrEnum):
 
 
 class ClampedBias(StrEnum):
-    """How a window clamped in space looks its relative position bias up.
+    """Ways in which a window clamped in space looks its relative position bias up.
 
     ``published`` is the slice of the published code, right only for windows clamped in time
     (mmaction/models/backbones/swin_transformer.py of the published repository @db018fb8).
@@ -71,14 +71,14 @@ class ClampedBias(StrEnum):
 
 
 class EmbeddingInit(StrEnum):
-    """How the image patch embedding becomes a video one, Table 8 of the paper."""
+    """Ways of making a video patch embedding from an image one, Table 8 of the paper."""
 
     INFLATE = "inflate"
     CENTER = "center"
 
 
 class BiasInit(StrEnum):
-    """How the 2D relative position bias becomes a 3D one, Table 9 of the paper."""
+    """Ways of making a 3D relative position bias from a 2D one, Table 9 of the paper."""
 
     DUPLICATE = "duplicate"
     CENTER = "center"
@@ -86,7 +86,13 @@ class BiasInit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Swin3DConfig:
-    """Video Swin Transformer (section 3.3): backbone, pooling and linear head."""
+    """Video Swin Transformer (section 3.3): backbone, pooling and linear head.
+
+    Like every configuration of a model it has the name of its ``family``, and of the fields that tell its ``sizes``.
+    """
+
+    family: ClassVar[str] = "Video Swin"
+    sizes: ClassVar[tuple[str, ...]] = ("embed_dim", "depths", "num_heads")
 
     embed_dim: int
     depths: tuple[int, ...]
@@ -129,14 +135,14 @@ class ClipConfig:
 
 
 class Antialias(StrEnum):
-    """Whether shrinking averages over all pixels it covers. The published resize does not."""
+    """Averaging over all pixels that a smaller one covers. The published resize does none."""
 
     OFF = "off"
     ON = "on"
 
 
 class Cropping(StrEnum):
-    """How a training crop is cut: ``resized`` takes a box of random area and aspect and resizes it to the crop
+    """Ways of cutting a training crop: ``resized`` takes a box of random area and aspect and resizes it to the crop
     (Video Swin); ``plain`` takes a square of the crop's own size at a random place (TimeSformer).
     """
 
@@ -196,7 +202,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a trained model is tested: views are ``clips`` in time times ``crops`` in space (section 4.1).
+    """Protocol of a test: views are ``clips`` in time times ``crops`` in space (section 4.1).
 
     ``split``: on which videos. The paper reports accuracy on the validation videos of its data sets. ``precision`` need
     not be that of training: the released models trained in fp16 and were tested in fp32.
@@ -244,7 +250,7 @@ class Schedule(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How a model is optimised (defaults: section 4.1 and the released configs @db018fb8).
+    """Optimisation of a model (defaults: section 4.1 and the released configs @db018fb8).
 
     ``lr`` is the head's rate at the effective batch size ``batch_size``; the backbone's is ``lr * backbone_lr_ratio``.
     ``betas`` belong to AdamW, ``momentum`` to SGD, ``milestones`` (epochs) to ``Schedule.STEPS``. ``clip_norm`` bounds
@@ -304,6 +310,9 @@ class Swin2DConfig:
     Drop path rates: configs/swin of github.com/microsoft/Swin-Transformer @f82860bf (L: its ImageNet-22K config).
     """
 
+    family: ClassVar[str] = "image model"
+    sizes: ClassVar[tuple[str, ...]] = ("embed_dim", "depths", "num_heads")
+
     embed_dim: int
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]
@@ -332,6 +341,9 @@ class SpaceTime(StrEnum):
 class TimeSformerConfig:
     """TimeSformer (Bertasius et al. 2021) on ``frames`` frames of ``image_size`` x ``image_size`` pixels."""
 
+    family: ClassVar[str] = "TimeSformer"
+    sizes: ClassVar[tuple[str, ...]] = ("embed_dim", "depth", "attention")
+
     attention: SpaceTime
     embed_dim: int = 768
     depth: int = 12
@@ -359,7 +371,7 @@ class FeedForward(StrEnum):
 
 
 class WeightSharing(StrEnum):
-    """Whether Perceiver's repetitions have weights of their own, or share those of the second one."""
+    """Weights of Perceiver's repetitions: their own each, or those of the second one for all after the first."""
 
     NONE = "none"
     AFTER_FIRST = "after_first"
@@ -372,6 +384,9 @@ class PerceiverConfig:
 
     ``depth`` times: latents attend to the clip, then ``self_per_cross`` times to one another.
     """
+
+    family: ClassVar[str] = "Perceiver"
+    sizes: ClassVar[tuple[str, ...]] = ("depth", "num_latents", "latent_dim")
 
     depth: int = 6
     num_latents: int = 256
@@ -393,6 +408,14 @@ PERCEIVER = PerceiverConfig()
 
 VideoModelConfig = Swin3DConfig | TimeSformerConfig | PerceiverConfig
 ModelConfig = VideoModelConfig | Swin2DConfig
+
+
+def family_of_fields(names: Iterable[str]) -> str:
+    """The family of the configuration that has these fields, or most of them."""
+    given = set(names)
+    kinds: tuple[type[ModelConfig], ...] = get_args(ModelConfig)
+    return min(kinds, key=lambda kind: len(given ^ {field.name for field in fields(kind)})).family
+
 
 # The names of vswin.create_model.
 MODELS: Mapping[str, ModelConfig] = {

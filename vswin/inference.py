@@ -25,7 +25,7 @@ from vswin.training.evaluate import view_outputs
 
 @dataclass(frozen=True, kw_only=True)
 class Viewing:
-    """How videos are shown to a model: the views of a test under ``protocol`` (section 4.1), frames as ``clip`` says.
+    """Views of videos as a test under ``protocol`` shows them to a model (section 4.1), with frames as ``clip`` says.
 
     ``views_at_once`` bounds the memory of the ``device``, by default a GPU where there is one; ``workers`` is the
     number of processes that decode.
@@ -38,25 +38,28 @@ class Viewing:
     workers: int = 0
 
 
-class Answer(NamedTuple):
-    """What a model says of a video: float32 ``values``, or why the video could not be read."""
+class VideoOutput(NamedTuple):
+    """Output of a model for a video: float32 ``values``, or why the video could not be read."""
 
     video: Path
     values: NDArray[np.float32] | None
     error: str = ""
 
 
-def predict(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[Answer]:
+def predict(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[VideoOutput]:
     """The scores of every class, one video after another: softmax averaged over the video's views, [classes].
 
     The model is moved to the device and left in evaluation mode. Raises BatchTooLargeError where memory is short.
     """
-    return _answers(model, videos, viewing, lambda logits: reduce(logits.softmax(dim=-1), "1 v k -> k", "mean"))
+    return _outputs(model, videos, viewing, lambda logits: reduce(logits.softmax(dim=-1), "1 v k -> k", "mean"))
 
 
-def features(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[Answer]:
-    """As ``predict``: what the model's head sees, averaged over a video's views, [C]. The head is taken off."""
-    return _answers(take_off_head(model), videos, viewing, lambda pooled: reduce(pooled, "1 v c -> c", "mean"))
+def features(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[VideoOutput]:
+    """Features of videos, like ``predict``: the input of the model's head, averaged over the views, [C].
+
+    The head is taken off.
+    """
+    return _outputs(take_off_head(model), videos, viewing, lambda pooled: reduce(pooled, "1 v c -> c", "mean"))
 
 
 def find_videos(paths: Iterable[Path]) -> list[Path]:
@@ -79,9 +82,9 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _answers(
+def _outputs(
     model: nn.Module, videos: Sequence[Path], viewing: Viewing, summary: Callable[[Tensor], Tensor]
-) -> Iterator[Answer]:
+) -> Iterator[VideoOutput]:
     device = viewing.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
     names = tuple(str(video.absolute()) for video in videos)
@@ -91,9 +94,9 @@ def _answers(
     loaded = Pipeline(views, keys=one_by_one, workers=viewing.workers, patience=PATIENCE)
     for video, (batch, failures) in zip(videos, loaded, strict=True):
         if failures:
-            yield Answer(video, None, "; ".join(failure.message for failure in failures))
+            yield VideoOutput(video, None, "; ".join(failure.message for failure in failures))
             continue
         outputs = view_outputs(
             model, batch.views, precision=viewing.protocol.precision, device=device, views_at_once=viewing.views_at_once
         )
-        yield Answer(video, summary(outputs).cpu().numpy())
+        yield VideoOutput(video, summary(outputs).cpu().numpy())

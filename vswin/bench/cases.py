@@ -1,4 +1,4 @@
-"""What is timed: a model, an input, a precision, and a forward pass alone or with its backward pass."""
+"""Benchmark cases: a model, an input, a precision, and a forward pass alone or with its backward pass."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from vswin.config import Precision
-from vswin.models import count_cost, create_model
+from vswin.models import create_model
 from vswin.models.form import Form, set_form
 
 
-class Work(StrEnum):
+class TimedWork(StrEnum):
     """``training``: forward and backward pass of a cross-entropy loss; the optimiser's step is not in it."""
 
     INFERENCE = "inference"
@@ -32,7 +34,7 @@ class Case:
 
     model: str
     precision: Precision
-    work: Work
+    work: TimedWork
     frames: int = 32
     size: int = 224
     batch: int = 1
@@ -47,14 +49,20 @@ class Case:
         return f"{self.model}{overrides} {self.batch}x3x{self.frames}x{self.size}x{self.size}"
 
     def flops(self) -> float:
-        """Of the published algorithm, masked pairs of tokens included; a backward pass is two forward passes."""
+        """FLOPs of the published algorithm, masked pairs of tokens included; a backward pass is two forward passes.
+
+        Counted by torch itself, since fvcore may not be installed where nothing but the models is measured.
+        """
         with torch.device("meta"):
-            model = create_model(self.model, **self.overrides)
-        forward = 2 * count_cost(model, (self.batch, 3, self.frames, self.size, self.size)).macs
-        return forward * (3 if self.work is Work.TRAINING else 1)
+            model = create_model(self.model, **self.overrides).eval().requires_grad_(False)
+            clips = torch.empty(self.batch, 3, self.frames, self.size, self.size)
+        # the counter knows the fused kernels of CUDA only
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            model(clips)
+        return counter.get_total_flops() * (3 if self.work is TimedWork.TRAINING else 1)
 
     def call(self, form: Form, *, device: torch.device | None = None, compiled: bool = False) -> Callable[[], object]:
-        """What is to be timed, on weights and clips that are the same in every form."""
+        """The function to time, on weights and clips that are the same in every form."""
         device = device or torch.device("cpu")
         torch.manual_seed(0)
         # Without what draws random numbers, so that all forms compute the same.
@@ -62,7 +70,7 @@ class Case:
         clips = torch.randn(self.batch, 3, self.frames, self.size, self.size).to(device)
         labels = torch.arange(self.batch, device=device)
         set_form(model, form)
-        training = self.work is Work.TRAINING
+        training = self.work is TimedWork.TRAINING
         model.train(training)
         forward: Callable[[Tensor], Tensor] = torch.compile(model) if compiled else model
 

@@ -1,10 +1,10 @@
-"""How fast clips are made, per core, beside the floor: decoding their frames and nothing else.
+"""Clips per second and core, compared with the ceiling: decoding their frames and nothing else.
 
     python -m vswin.bench.data [--json FILE] [--repeats N]
 
-Takes about a minute. Everything runs in one thread of this process; recipe and floor take turns on the same draws, so
-that whatever else the machine does slows both. The share is what remains of the decoding rate once a clip is resized,
-cropped, flipped, augmented and collated. Times are of the processor, not of the clock.
+Takes about a minute. Everything runs in one thread of this process; recipe and bare decoding take turns on the same
+draws, so that other load on the machine slows both alike. The share is what remains of the decoding rate once a clip is
+resized, cropped, flipped, augmented and collated. Times are of the processor, not of the clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SOMETHING = (240, 426, 12, 48)
 
 
 @dataclass(frozen=True)
-class Workload:
+class DecodeWorkload:
     """A recipe and the video it reads."""
 
     name: str
@@ -53,8 +53,8 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("Kinetics-400, 32x2 frames", DataConfig(dataset="bench"), *_KINETICS, bit_rate=450_000),
-    Workload(
+    DecodeWorkload("Kinetics-400, 32x2 frames", DataConfig(dataset="bench"), *_KINETICS, bit_rate=450_000),
+    DecodeWorkload(
         "Something-Something v2, 32 segments, RandAugment, erasing",
         DataConfig(
             dataset="bench",
@@ -70,7 +70,7 @@ WORKLOADS = (
 
 
 @dataclass(frozen=True)
-class Rate:
+class ClipRate:
     """Clips per second and core: the median, and the range of the middle half."""
 
     median: float
@@ -78,7 +78,7 @@ class Rate:
     upper: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Rate:
+    def of(cls, seconds: Sequence[float]) -> ClipRate:
         slow, middle, fast = (1 / second for second in reversed(statistics.quantiles(seconds, n=4)))
         return cls(middle, slow, fast)
 
@@ -88,11 +88,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class Result:
-    """What a workload measured. ``share`` is of the decoding rate; 1 would be the floor."""
+    """Measurements of a workload. ``share`` is of the decoding rate; 1 is the most there could be."""
 
     name: str
-    decoding: Rate
-    whole: Rate
+    decoding: ClipRate
+    whole: ClipRate
     share: float
 
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def measure(workload: Workload, *, folder: Path, repeats: int) -> Result:
+def measure(workload: DecodeWorkload, *, folder: Path, repeats: int) -> Result:
     """Time ``repeats`` draws of ``workload``, each once whole and once decoded only."""
     path = folder / f"{workload.num_frames}.mp4"
     write_test_video(path, workload)
@@ -132,10 +132,10 @@ def measure(workload: Workload, *, folder: Path, repeats: int) -> Result:
     for draw in draws:
         decoding.append(_seconds_to_decode(path, draw, config=workload.config))
         whole.append(_seconds_to_make(samples, draw))
-    return Result(workload.name, Rate.of(decoding), Rate.of(whole), sum(decoding) / sum(whole))
+    return Result(workload.name, ClipRate.of(decoding), ClipRate.of(whole), sum(decoding) / sum(whole))
 
 
-def write_test_video(path: Path, workload: Workload) -> None:
+def write_test_video(path: Path, workload: DecodeWorkload) -> None:
     """An H.264 file of the size, length and bit rate of ``workload``: textures that drift, and grain.
 
     Key frames are where libx264 puts them by default, at most 250 frames apart, as re-encoding a data set leaves them.

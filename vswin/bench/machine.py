@@ -1,4 +1,4 @@
-"""What a measurement was made on, and how fast it multiplies matrices."""
+"""The machine of a measurement, and its speed at multiplying matrices."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from vswin.config import Precision
 from vswin.models.form import Form
 
-from .cases import Case, Work
+from .cases import Case, TimedWork
 
 STATUS = Path("/proc/self/status")
 
@@ -50,7 +50,7 @@ def main() -> None:
         size=options.size,
         batch=options.batch,
         precision=options.precision,
-        work=Work.TRAINING,
+        work=TimedWork.TRAINING,
     )
     step = case.call(options.form)
     idle = _status("VmRSS")

@@ -1,4 +1,4 @@
-"""How much sooner the fast form of the models is done than the reference form: ``python -m vswin.bench.model``.
+"""Speed-up of the fast form of the models over the reference form: ``python -m vswin.bench.model``.
 
 Forms are timed in turn, in one process; ratios are taken round by round. Results go to the terminal as Markdown and
 to ``results/bench/model-<machine>.json`` and ``.md``. Needs torch and einops only.
@@ -19,15 +19,15 @@ from vswin.config import Precision
 from vswin.models.form import Form
 
 from . import machine
-from .cases import Case, Work
+from .cases import Case, TimedWork
 from .memory import peak_in_own_process
 from .timing import Spread, ratios, seconds_in_turn
 
 FP32, BF16 = Precision.FP32, Precision.BF16
-INFERENCE, TRAINING = Work.INFERENCE, Work.TRAINING
+INFERENCE, TRAINING = TimedWork.INFERENCE, TimedWork.TRAINING
 COMPILED_REFERENCE = "compiled reference"
 
-# How many times sooner at least, on the CPU and on one H100-class GPU (there eager, batch 8, bf16).
+# The least speed-up, on the CPU and on one H100-class GPU (there eager, batch 8, bf16).
 CPU_GOALS = {(INFERENCE, BF16): 3.0, (INFERENCE, FP32): 1.6, (TRAINING, BF16): 1.8, (TRAINING, FP32): 1.25}
 CUDA_GOALS = {(INFERENCE, BF16): 3.0, (TRAINING, BF16): 3.0}
 COMPILED_GOAL = 1.3
@@ -39,11 +39,11 @@ WINDOW_16 = {"window": (16, 7, 7)}
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A case and its measurements: seconds per contender, and how many times sooner the fast form is done."""
+    """A case and its measurements: seconds per contender, and the speed-up of the fast form over each other one."""
 
     case: Case
     seconds: dict[str, Spread]
-    sooner: dict[str, Spread]
+    speedup: dict[str, Spread]
     goal: float | None
     utilisation: dict[str, float]
     peak_bytes: dict[str, int]
@@ -70,7 +70,7 @@ def measure(
     return Line(
         case=case,
         seconds={contender: Spread.of(values) for contender, values in seconds.items()},
-        sooner={
+        speedup={
             contender: Spread.of(ratios(values, seconds[fast]))
             for contender, values in seconds.items()
             if contender != fast
@@ -112,7 +112,7 @@ def memory_lines(*, small: bool) -> list[dict[str, Any]]:
 
 
 def markdown(report: dict[str, Any], lines: list[Line]) -> str:
-    """The report as a person reads it."""
+    """The report as Markdown."""
     described = report["machine"]
     text = [
         "# Fast form against reference form",
@@ -123,18 +123,18 @@ def markdown(report: dict[str, Any], lines: list[Line]) -> str:
         + ", ".join(f"{value / 1e9:.0f} GFLOP/s in {precision}" for precision, value in report["matmul"].items())
         + ". Utilisation is the published algorithm's FLOPs, over time, over that.",
         "",
-        "| | precision | reference, s | fast, s | times sooner | goal | utilisation |",
+        "| | precision | reference, s | fast, s | speed-up | goal | utilisation |",
         "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        for contender, sooner in line.sooner.items():
+        for contender, speedup in line.speedup.items():
             what = f"{line.case.work}, {line.case.label()}"
             if contender == COMPILED_REFERENCE:
                 what += ", reference compiled"
             goal = COMPILED_GOAL if contender == COMPILED_REFERENCE else line.goal
             text.append(
                 f"| {what} | {line.case.precision} | {_spread(line.seconds[contender], 3)} "
-                f"| {_spread(line.seconds[Form.FAST.value], 3)} | {_spread(sooner, 2)} "
+                f"| {_spread(line.seconds[Form.FAST.value], 3)} | {_spread(speedup, 2)} "
                 f"| {'' if goal is None else f'{goal} or more'} "
                 f"| {line.utilisation[contender]:.0%}, {line.utilisation[Form.FAST.value]:.0%} |"
             )
@@ -187,7 +187,7 @@ def main() -> None:
             goal=goal,
             compiled=compiled,
         )
-        print(f"{case.work}, {case.label()}, {case.precision}: {_spread(line.sooner['reference'], 2)}", flush=True)
+        print(f"{case.work}, {case.label()}, {case.precision}: {_spread(line.speedup['reference'], 2)}", flush=True)
         lines.append(line)
     memory = memory_lines(small=options.small) if device.type == "cpu" else []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turn so that whatever else the machine does disturbs all of them."""
+"""Times of several implementations, taken in turn so that other load on the machine disturbs all of them alike."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def seconds_in_turn(
 
 
 def ratios(slow: list[float], fast: list[float]) -> list[float]:
-    """How many times faster, round by round."""
+    """Speed-up of ``fast`` over ``slow``, round by round."""
     return [one / other for one, other in zip(slow, fast, strict=True)]
 
 

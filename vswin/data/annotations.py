@@ -115,7 +115,7 @@ class VideoList:
         return digest.hexdigest()
 
     def manifest(self) -> dict[str, Any]:
-        """What a record says of the videos it was measured on, as plain data.
+        """A summary of the videos for records, as plain data.
 
         ``bytes`` is the sum of ``sizes``. Raises DataError as ``sizes`` does.
         """

@@ -1,4 +1,4 @@
-"""What loaders deliver: decoded clips as uint8, so that a batch is four times smaller than what a model takes.
+"""Batches of decoded clips as loaders deliver them: in uint8, four times smaller than as a model takes them.
 
 One item of a data set has the same fields without the leading B.
 """

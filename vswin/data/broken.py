@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ..errors import ExplainedError
+
 # How many of them an error names.
 _NAMED = 5
 
 
-class Failure(NamedTuple):
+class ReadFailure(NamedTuple):
     """Row ``video`` of the list could not be read; ``message`` is the VideoError's and starts with its path."""
 
     video: int
     message: str
 
 
-class TooManyBrokenError(RuntimeError):
+class TooManyBrokenError(ExplainedError, RuntimeError):
     """More videos than the limit could not be read: the file system, or a wrong data set, rather than a few files."""
 
 
@@ -34,7 +36,7 @@ class BrokenVideos:
         self._epoch = -1
         self._count = 0
 
-    def see(self, failures: Iterable[Failure], *, epoch: int) -> None:
+    def see(self, failures: Iterable[ReadFailure], *, epoch: int) -> None:
         """Take note of what failed for a batch of ``epoch``. Raises TooManyBrokenError beyond the limit."""
         if epoch != self._epoch:
             self._epoch, self._count = epoch, 0

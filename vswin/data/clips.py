@@ -100,7 +100,7 @@ def view_frames(num_frames: int, *, clip: ClipConfig, num_clips: int) -> Indices
 
 
 def _dense_room(num_frames: int, *, clip_len: int, interval: int) -> int:
-    """How many first frames a clip can have; the published code counts ``interval`` frames per clip frame."""
+    """The number of frames that a clip can start at; the published code counts ``interval`` frames per clip frame."""
     return max(num_frames - clip_len * interval + 1, 0)
 
 

@@ -18,7 +18,7 @@ from vswin.config import Cropping, DataConfig, Protocol
 from . import clips, transforms
 from .annotations import VideoList
 from .batch import TrainBatch, ViewBatch
-from .broken import Failure, TooManyBrokenError, name_failures
+from .broken import ReadFailure, TooManyBrokenError, name_failures
 from .erasing import random_erasing
 from .listed import Listed
 from .rand_augment import rand_augment
@@ -53,19 +53,19 @@ class TrainClips(Dataset[TrainBatch]):
         """The file that ``draw`` reads, unless it is broken."""
         return self._videos.path(draw.video)
 
-    def read(self, draw: Draw) -> tuple[TrainBatch, tuple[Failure, ...]]:
+    def read(self, draw: Draw) -> tuple[TrainBatch, tuple[ReadFailure, ...]]:
         """The clip of ``draw``, and the broken videos it was tried on before.
 
         Raises TooManyBrokenError where ten videos in a row are broken.
         """
-        failures: list[Failure] = []
+        failures: list[ReadFailure] = []
         for attempt in range(_ATTEMPTS):
             streams = Streams(self._seed, draw, attempt=attempt)
             video = int(streams.of(_Purpose.REPLACEMENT).integers(len(self))) if attempt else draw.video
             try:
                 clip, erased = self._augmented(video, streams)
             except VideoError as error:
-                failures.append(Failure(video, str(error)))
+                failures.append(ReadFailure(video, str(error)))
                 continue
             label = torch.tensor(self._videos.label(video))
             sample = TrainBatch(clip, label, erased, torch.tensor(video), torch.tensor(attempt))
@@ -113,8 +113,6 @@ class TestViews(Dataset[ViewBatch]):
     ``keep_decoded`` as in TrainClips.
     """
 
-    __test__ = False  # pytest would take it for a test by its name
-
     def __init__(
         self, videos: VideoList, *, config: DataConfig, protocol: Protocol, keep_decoded: bool = False
     ) -> None:
@@ -133,13 +131,13 @@ class TestViews(Dataset[ViewBatch]):
         """The file that ``index`` reads."""
         return self._videos.path(index)
 
-    def read(self, index: int) -> tuple[ViewBatch, tuple[Failure, ...]]:
+    def read(self, index: int) -> tuple[ViewBatch, tuple[ReadFailure, ...]]:
         """The views of video ``index``, and why they are black."""
         label, video = torch.tensor(self._videos.label(index)), torch.tensor(index)
         try:
             return ViewBatch(self._views(index), label, video, torch.tensor(False)), ()
         except VideoError as error:
-            return ViewBatch(self._black(), label, video, torch.tensor(True)), (Failure(index, str(error)),)
+            return ViewBatch(self._black(), label, video, torch.tensor(True)), (ReadFailure(index, str(error)),)
 
     def _views(self, index: int) -> Tensor:
         """uint8 [V, T, C, crop, crop]."""
@@ -160,7 +158,7 @@ class TestViews(Dataset[ViewBatch]):
 
 
 class _Purpose(IntEnum):
-    """What a random stream of its own decides, so that switching one thing on moves no other. Never renumber."""
+    """The random streams, one for each decision, so that switching one on moves no other. Never renumber."""
 
     REPLACEMENT = 0
     SHORT_SIDE = 1

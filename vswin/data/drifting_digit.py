@@ -40,7 +40,7 @@ _RGB = np.array([[1.0, 0.15, 0.15], [0.1, 0.85, 0.1], [0.2, 0.35, 1.0], [0.8, 0.
 
 @dataclass(frozen=True, kw_only=True)
 class VideoClass:
-    """What the videos of a class show: ``digit``, or any where it is None, in two of ``colours``, or one where there is
+    """The content of a class: ``digit``, or any where it is None, in two of ``colours``, or one where there is
     only one, which change as often as ``changes`` says (least, most). ``in_order``: the first of ``colours`` comes
     first, then the second one, and no other.
     """
@@ -54,7 +54,7 @@ class VideoClass:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoStyle:
-    """How the videos look. Lengths are frames and pixels, brightness is from 0 to 1; pairs are (least, most).
+    """The look of the videos. Lengths are frames and pixels, brightness is from 0 to 1; pairs are (least, most).
 
     ``beats``: parts of equal length, each in one colour. ``rests``: a neutral frame before every beat and after the
     last, for clips whose neighbouring segments share a frame: so they share no colour. ``hop``: how far the digit is

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from ..errors import ExplainedError
 from . import worker
-from .broken import Failure, TooManyBrokenError
+from .broken import ReadFailure, TooManyBrokenError
 from .transforms import stack
 
 # For one sample, in seconds. A video is given up long before (see ``video``): this is for a worker that hangs itself.
@@ -28,20 +29,20 @@ Key = TypeVar("Key")
 KeyIn = TypeVar("KeyIn", contravariant=True)
 
 # A sample or a batch, and the videos that failed on the way.
-_Read: TypeAlias = tuple[Batch, tuple[Failure, ...]]
+_Read: TypeAlias = tuple[Batch, tuple[ReadFailure, ...]]
 
 # How many files of a batch an error names.
 _NAMED = 8
 
 
-class WorkerError(RuntimeError):
+class WorkerError(ExplainedError, RuntimeError):
     """A worker process died or hung."""
 
 
 class Samples(Protocol[BatchOut, KeyIn]):
-    """What TrainClips and TestViews have in common."""
+    """The interface that TrainClips and TestViews share."""
 
-    def read(self, key: KeyIn, /) -> tuple[BatchOut, tuple[Failure, ...]]:
+    def read(self, key: KeyIn, /) -> tuple[BatchOut, tuple[ReadFailure, ...]]:
         """A sample, and the videos that failed on the way."""
 
     def path(self, key: KeyIn, /) -> Path:
@@ -49,7 +50,7 @@ class Samples(Protocol[BatchOut, KeyIn]):
 
 
 class Keys(Protocol[Key]):
-    """What makes each batch."""
+    """The keys that make each batch."""
 
     def __len__(self) -> int: ...
 

@@ -33,7 +33,7 @@ _CROP_SIDE = 224
 
 
 class Setting(NamedTuple):
-    """What an operation is drawn from. ``strength`` is the magnitude as a share of the strongest."""
+    """The settings of one operation. ``strength`` is the magnitude as a share of the strongest."""
 
     strength: float
     height: int

@@ -1,4 +1,4 @@
-"""What is said where a disk is full or a folder read-only."""
+"""Messages about a full disk or a read-only folder."""
 
 from __future__ import annotations
 

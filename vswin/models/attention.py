@@ -69,7 +69,7 @@ def windowed_attention(
 def explicit_attention(
     qkv: Tensor, *, num_heads: int, scale: float, bias: Tensor | None, mask: Tensor | None, dropout: float
 ) -> Tensor:
-    """What :func:`windowed_attention` computes, written as published, one operation after the other."""
+    """Same as :func:`windowed_attention`, written as published, one operation after the other."""
     query, key, value = rearrange(qkv, "b w n (three h d) -> three b w h n d", three=3, h=num_heads)
     scores = (query * scale) @ key.mT
     if bias is not None:
@@ -199,7 +199,7 @@ class WindowAttention(SelfAttention):
         return pairs.flatten(4).flatten(2, 3)
 
     def boxed(self, x: Tensor, window: Extent) -> bool:
-        """Whether :meth:`attend_displaced` can be had for ``x`` and is faster than masked windows."""
+        """True if :meth:`attend_displaced` works for ``x`` and is faster than masked windows."""
         return (
             self.form is Form.FAST
             and not torch.compiler.is_compiling()

@@ -28,7 +28,7 @@ from .windows import (
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """What all blocks of a network share. Fields are named after the published constructor's arguments."""
+    """Options that all blocks of a network share. Fields are named after the published constructor's arguments."""
 
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
@@ -79,7 +79,7 @@ class Mlp(TwoForms):
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
     def _chunked(self, x: Tensor) -> bool:
-        """Whether chunks are faster, and nobody replaced the layers or watches them."""
+        """True if chunks are faster, and nobody replaced the layers or watches them."""
         layers = (self.fc1, self.act, self.fc2)
         return (
             self.form is Form.FAST

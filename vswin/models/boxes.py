@@ -19,7 +19,7 @@ from ..config import Extent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Span:
     """``count`` segments of ``size`` tokens, side by side along one axis."""
 
     start: int
@@ -30,7 +30,7 @@ class Run:
     def end(self) -> int:
         return self.start + self.size * self.count
 
-    def halves(self) -> tuple[Run, Run]:
+    def halves(self) -> tuple[Span, Span]:
         left = replace(self, count=self.count // 2)
         return left, replace(self, start=left.end, count=self.count - left.count)
 
@@ -39,10 +39,10 @@ class Run:
 class Boxes:
     """Boxes of one size, side by side along every axis, in consecutive samples of a batch."""
 
-    samples: Run
-    time: Run
-    height: Run
-    width: Run
+    samples: Span
+    time: Span
+    height: Span
+    width: Span
 
     @property
     def size(self) -> Extent:
@@ -60,23 +60,23 @@ class Boxes:
         return replace(self, **{axis: left}), replace(self, **{axis: right})
 
     def view(self, x: Tensor) -> Tensor:
-        """What the boxes hold of a grid [B, T, H, W, ...]: [samples, nt, t, nh, h, nw, w, ...], nothing copied."""
+        """The boxes of a grid [B, T, H, W, ...] as [samples, nt, t, nh, h, nw, w, ...], without a copy."""
         samples, time, height, width = (slice(run.start, run.end) for run in self._runs())
         x = x[samples, time, height, width]
         for axis, run in ((3, self.width), (2, self.height), (1, self.time)):
             x = x.unflatten(axis, (run.count, run.size))  # type: ignore[no-untyped-call]
         return x
 
-    def _runs(self) -> tuple[Run, Run, Run, Run]:
+    def _runs(self) -> tuple[Span, Span, Span, Span]:
         return self.samples, self.time, self.height, self.width
 
 
-def displaced_runs(length: int, *, window: int, shift: int) -> list[Run]:
-    """How windows displaced by ``shift`` cut an axis of whole windows: a part of one, whole ones, the other part."""
+def displaced_runs(length: int, *, window: int, shift: int) -> list[Span]:
+    """Pieces that windows displaced by ``shift`` cut an axis into: a part of one, whole ones, the other part."""
     if shift == 0:
-        return [Run(start=0, size=window, count=length // window)]
-    whole = Run(start=shift, size=window, count=length // window - 1)
-    runs = [Run(start=0, size=shift, count=1), whole, Run(start=whole.end, size=window - shift, count=1)]
+        return [Span(start=0, size=window, count=length // window)]
+    whole = Span(start=shift, size=window, count=length // window - 1)
+    runs = [Span(start=0, size=shift, count=1), whole, Span(start=whole.end, size=window - shift, count=1)]
     return [run for run in runs if run.count]
 
 
@@ -87,7 +87,7 @@ def displaced_windows(grid: Extent, *, batch: int, window: Extent, shift: Extent
         displaced_runs(length, window=size, shift=moved)
         for length, size, moved in zip(grid, window, shift, strict=True)
     ]
-    samples = Run(start=0, size=1, count=batch)
+    samples = Span(start=0, size=1, count=batch)
     return tuple(
         Boxes(samples=samples, time=time, height=height, width=width) for time, height, width in product(*axes)
     )

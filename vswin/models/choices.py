@@ -1,4 +1,4 @@
-"""Names of algorithms, as given by a caller, to the enums used inside."""
+"""Enums from the names that a caller gives."""
 
 from __future__ import annotations
 

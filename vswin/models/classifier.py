@@ -1,12 +1,11 @@
-"""Feature map to class scores."""
+"""Heads: from a feature map to class scores."""
 
 from __future__ import annotations
 
 from einops import reduce
 from torch import Tensor, nn
 
-from .perceiver import Perceiver
-from .timesformer import TimeSformer
+from .families import family_of
 
 
 class ClassificationHead(nn.Module):
@@ -46,11 +45,11 @@ def take_off_head(model: nn.Module) -> nn.Module:
 
     Raises ValueError for a model that is no classifier of this package.
     """
-    match model:
-        case VideoClassifier():
-            model.cls_head.fc_cls = nn.Identity()  # type: ignore[assignment]
-        case TimeSformer() | Perceiver():
-            model.head = nn.Identity()  # type: ignore[assignment]
-        case _:
-            raise ValueError(f"expected a video classifier of vswin.create_model, got {type(model).__name__}")
+    if isinstance(model, VideoClassifier):
+        model.cls_head.fc_cls = nn.Identity()  # type: ignore[assignment]
+    elif hasattr(model, "head"):
+        family_of(model)
+        model.head = nn.Identity()
+    else:
+        raise ValueError(f"expected a classifier of vswin.create_model, got {type(model).__name__}")
     return model

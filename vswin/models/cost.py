@@ -1,35 +1,37 @@
-"""What a model costs: parameters, multiply-accumulates, and FLOPs as the paper counts them.
+"""Parameters, multiply-accumulates, and FLOPs as the paper counts them.
 
-The paper's convention is not written anywhere; it was identified from its printed numbers. One multiply-accumulate
-is one FLOP; convolutions, linear layers and both matrix products of attention count, on padded windows; so do two
-FLOPs per element of every LayerNorm. Softmax, GELU, bias and residual additions do not. That is mmcv's
+The paper writes its convention nowhere; its printed numbers reveal it. One multiply-accumulate is one FLOP;
+convolutions, linear layers and both matrix products of attention count, on padded windows; every LayerNorm adds two
+FLOPs per element. Softmax, GELU, bias and residual additions do not count. That is mmcv's
 ``get_model_complexity_info`` with the matrix products of attention added by hand (issue 27 of the published
 repository), and it reproduces every FLOPs cell of the paper's tables 1-5.
+
+fvcore counts, with two handles: it takes fused attention for free, and has another convention for LayerNorm.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 # FLOPs per element of a LayerNorm, as mmcv's counter has them.
 NORM_FLOPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SectionCost:
-    """Cost of one part of a model: a stage, an embedding, a head. Counts, for the whole input."""
+class ModuleCost:
+    """Cost of a module, by its name in the model: a stage, a block, a head. Counts, for the whole input."""
 
     name: str
     params: int
@@ -39,16 +41,19 @@ class SectionCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Cost of a model on one input; ``sections`` add up to it, in the order of the model.
+    """Cost of a model on one input.
 
     ``params`` counts parameters, shared ones once; ``macs`` multiply-accumulates of matrix products and
-    convolutions; ``flops`` is the paper's convention (see :mod:`vswin.models.cost`).
+    convolutions; ``flops`` is the paper's convention (see :mod:`vswin.models.cost`). ``sections`` (the stages, what
+    comes before and after them) add up to the whole; ``modules`` are all of them, each with what lies inside it. Both
+    are in the order of the model.
     """
 
     params: int
     macs: int
     flops: int
-    sections: tuple[SectionCost, ...]
+    sections: tuple[ModuleCost, ...]
+    modules: tuple[ModuleCost, ...]
 
 
 def count_cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
@@ -63,131 +68,105 @@ def count_cost(model: nn.Module, input_shape: Sequence[int]) -> Cost:
 
     Raises:
         ValueError: the model does not accept such an input.
+        ImportError: fvcore is not installed.
     """
-    counter = _Counter()
-    tensors = {name: value.to("meta") for name, value in [*model.named_parameters(), *model.named_buffers()]}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), _entered_modules(model, counter.path), counter:
-            functional_call(model, tensors, (torch.empty(tuple(input_shape), device="meta"),))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    model = _on_meta(model).eval()
+    counted = _count(model, tuple(input_shape))
 
-    params: dict[str, int] = defaultdict(int)
-    for name, value in model.named_parameters():
-        params[_section(model, name)] += value.numel()
-    macs, norms = (_by_section(model, counts) for counts in (counter.macs, counter.norms))
-    sections = tuple(
-        SectionCost(name=name, params=params[name], macs=macs[name], flops=macs[name] + NORM_FLOPS * norms[name])
-        for name in _in_model_order(model, [*params, *macs, *norms])
-    )
+    def cost(name: str, params: int) -> ModuleCost:
+        operators = counted.get(name, Counter())
+        flops = operators.total()
+        return ModuleCost(name=name, params=params, macs=flops - operators["layer_norm"], flops=flops)
+
+    whole, *modules = (cost(name, _parameters(module)) for name, module in model.named_modules())
     return Cost(
-        params=sum(section.params for section in sections),
-        macs=sum(section.macs for section in sections),
-        flops=sum(section.flops for section in sections),
-        sections=sections,
+        params=whole.params,
+        macs=whole.macs,
+        flops=whole.flops,
+        sections=tuple(section for section in (cost(*named) for named in _sections(model)) if _costs(section)),
+        modules=tuple(module for module in modules if _costs(module)),
     )
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-accumulates, and elements that LayerNorms write, under the path of the running module."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.path = [""]
-        self.macs: dict[str, int] = defaultdict(int)
-        self.norms: dict[str, int] = defaultdict(int)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        count = _MACS.get(func.overloadpacket)
-        if count is not None:
-            self.macs[self.path[-1]] += count(args, out)
-        if func.overloadpacket is aten.native_layer_norm:
-            self.norms[self.path[-1]] += out[0].numel()
-        return out
+def _costs(module: ModuleCost) -> bool:
+    return bool(module.params or module.flops)
 
 
-def _matmul_macs(args: tuple[Any, ...], out: Tensor) -> int:
-    """mm, bmm: [..., n, k] x [..., k, m]."""
-    return out.numel() * int(args[0].shape[-1])
+def _parameters(module: nn.Module) -> int:
+    """The number of parameters, shared ones counted once."""
+    return sum(value.numel() for value in module.parameters())
 
 
-def _added_matmul_macs(args: tuple[Any, ...], out: Tensor) -> int:
-    """addmm, baddbmm: what is added comes first."""
-    return _matmul_macs(args[1:], out)
+def _on_meta(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` without memory for its weights, fit to be traced."""
+    buffers = {id(value): value.to("meta") for value in model.buffers()}
+    params = {id(value): nn.Parameter(value.detach().to("meta"), requires_grad=False) for value in model.parameters()}
+    copy = deepcopy(model, {**buffers, **params})
+    for module in copy.modules():
+        if isinstance(module, _Convolution):
+            module.forward = partial(_as_product, module)  # type: ignore[method-assign]
+    return copy
 
 
-def _convolution_macs(args: tuple[Any, ...], out: Tensor) -> int:
-    """Every output element is a sum over the kernel: weight [out, in / groups, ...]."""
-    return out.numel() * prod(args[1].shape[1:])
+def _count(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Counter[str]]:
+    """FLOPs by module and operator, by fvcore; the empty name is the whole model."""
+    with warnings.catch_warnings(), torch.no_grad():
+        # fvcore scripts a loss on import and traces models, both of which torch 2.13 deprecates
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=r".*torch\.jit")
+        try:
+            from fvcore.nn import FlopCountAnalysis
+        except ModuleNotFoundError as error:
+            raise ImportError("count_cost needs fvcore, which is not installed; pip install fvcore") from error
+        inputs = torch.empty(input_shape, device="meta")
+        analysis = FlopCountAnalysis(model, inputs)
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+        analysis.set_op_handle("aten::layer_norm", _norm_flops)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        try:
+            counted: dict[str, Counter[str]] = analysis.by_module_and_operator()
+        except ValueError:
+            # while it is traced a model sees tensors for sizes, and its messages show them: let it say it in numbers
+            model(inputs)
+            raise
+    return counted
 
 
-def _attention_macs(args: tuple[Any, ...], out: Any) -> int:
+def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> int:
     """Fused attention on query [..., n, d], key [..., m, d], value [..., m, e]."""
-    query, key, value = args[:3]
-    return prod(query.shape[:-1]) * int(key.shape[-2]) * int(query.shape[-1] + value.shape[-1])
+    query, key, value = (traced.type().sizes() for traced in inputs[:3])
+    return prod(query[:-1]) * int(key[-2]) * int(query[-1] + value[-1])
 
 
-_MACS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
-    aten.mm: _matmul_macs,
-    aten.bmm: _matmul_macs,
-    aten.addmm: _added_matmul_macs,
-    aten.baddbmm: _added_matmul_macs,
-    aten.convolution: _convolution_macs,
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention_macs,
-    aten._scaled_dot_product_flash_attention: _attention_macs,
-    aten._scaled_dot_product_efficient_attention: _attention_macs,
-    aten._scaled_dot_product_cudnn_attention: _attention_macs,
-    aten._scaled_dot_product_fused_attention_overrideable: _attention_macs,
-}
+def _norm_flops(_inputs: list[Any], outputs: list[Any]) -> int:
+    return NORM_FLOPS * prod(outputs[0].type().sizes())
 
 
-@contextmanager
-def _entered_modules(model: nn.Module, path: list[str]) -> Iterator[None]:
-    """Keeps the names of the modules that are running in ``path``, innermost last."""
-    handles = []
-    for name, module in model.named_modules():
+def _as_product(convolution: _Convolution, inputs: Tensor) -> Tensor:
+    """A matrix product of as many multiply-accumulates, and of the same shape, as ``convolution`` on ``inputs``.
 
-        def enter(_module: nn.Module, _args: Any, name: str = name) -> None:
-            path.append(name)
-
-        def leave(_module: nn.Module, _args: Any, _out: Any) -> None:
-            path.pop()
-
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    The tracer cannot follow a convolution on the meta device; on the CPU it would compute the whole model.
+    """
+    weight = convolution.weight
+    geometry: Any = (convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation)
+    size = [
+        (int(length) + 2 * pad - spread * (side - 1) - 1) // step + 1
+        for length, side, step, pad, spread in zip(inputs.shape[2:], *geometry, strict=True)
+    ]
+    batch, channels = int(inputs.shape[0]), weight.shape[0]
+    # Every output element is a sum over the kernel: weight [out, in / groups, ...].
+    kernels = weight.flatten(1)
+    product = inputs.new_empty(batch * prod(size), kernels.shape[1]) @ kernels.t()
+    return product.reshape(batch, *size, channels).movedim(-1, 1)
 
 
-def _section(model: nn.Module, path: str) -> str:
-    """The part of the model that ``path`` lies in: children of the model and of its backbone, lists by entry."""
-    module, parts = model, path.split(".")
-    for depth, part in enumerate(parts):
-        child = getattr(module, part, None)
-        if not isinstance(child, nn.Module):
-            return ".".join(parts[:depth]) if depth else path
-        if not isinstance(child, nn.ModuleList) and part != "backbone":
-            return ".".join(parts[: depth + 1])
-        module = child
-    return path
-
-
-def _by_section(model: nn.Module, counts: Mapping[str, int]) -> dict[str, int]:
-    summed: dict[str, int] = defaultdict(int)
-    for path, count in counts.items():
-        summed[_section(model, path)] += count
-    return summed
-
-
-def _in_model_order(model: nn.Module, sections: list[str]) -> list[str]:
-    """Sections, each once, in the order their modules are declared; a model's own parameters first."""
-    order = {name: rank for rank, (name, _) in enumerate(model.named_modules())}
-    return sorted(dict.fromkeys(sections), key=lambda name: order.get(name, -1))
+def _sections(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Names and parameters of what a model consists of: its own parameters, its children and those of its backbone,
+    lists by entry.
+    """
+    for name, value in module.named_parameters(recurse=False):
+        yield f"{prefix}{name}", value.numel()
+    for name, child in module.named_children():
+        if isinstance(child, nn.ModuleList) or name == "backbone":
+            yield from _sections(child, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _parameters(child)

@@ -1,4 +1,4 @@
-"""Configurations to models."""
+"""Models from names and configurations."""
 
 from __future__ import annotations
 

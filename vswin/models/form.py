@@ -1,4 +1,4 @@
-"""Which of two ways a model computes its attention: the same numbers, sooner or plainly."""
+"""Fast and reference form of a model: two implementations of the same computation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TwoForms(nn.Module):
 
 
 def set_form(model: nn.Module, form: Form | str) -> None:
-    """Let ``model`` compute in ``form`` from now on.
+    """Switch ``model`` to ``form``.
 
     Where results are compared or timed, the reference form is what to compare with. It changes no weight, no name in
     the state dict and no result beyond rounding, so no configuration knows it.

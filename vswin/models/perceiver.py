@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import FeedForward, WeightSharing
 from .attention import fused_attention
+from .families import Family
 from .patches import check_pixels
 
 CHANNELS = 3
@@ -139,6 +140,8 @@ class Perceiver(nn.Module):
         num_classes: of the linear head.
         use_checkpoint: compute activations again in the backward pass instead of keeping them.
     """
+
+    family = Family("Perceiver", marks=("latents", "repetitions.0.cross.attn.query.weight"))
 
     def __init__(
         self,

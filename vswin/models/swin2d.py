@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..config import Attention, Extent, Shift
 from .blocks import BlockOptions
+from .families import IMAGE_SWIN
 from .patches import PatchEmbed2D, check_pixels
-from .swin3d import build_stages, check_sizes, drop_path_schedule, initialise_linear_layers
+from .stages import build_stages, check_sizes, drop_path_schedule, initialise_linear_layers
 
 
 class SwinTransformer2D(nn.Module):
@@ -34,6 +35,8 @@ class SwinTransformer2D(nn.Module):
     Raises:
         ValueError: sizes that do not fit together.
     """
+
+    family = IMAGE_SWIN
 
     def __init__(
         self,

@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from ..config import SpaceTime
 from .attention import SelfAttention
 from .blocks import DropPath, Mlp
+from .families import TIMESFORMER
 from .patches import check_pixels
-from .swin3d import drop_path_schedule, initialise_linear_layers
+from .stages import drop_path_schedule, initialise_linear_layers
 
 NORM_EPS = 1e-6
 
@@ -33,7 +34,7 @@ class PatchEmbedding(nn.Module):
         return rearrange(tokens, "(b t) c h w -> b t (h w) c", t=frames)
 
 
-class Block(nn.Module):
+class TimeSformerBlock(nn.Module):
     """Attention and MLP over groups of tokens [B, groups, tokens, C]; groups do not see each other.
 
     All of a clip's tokens in one group is joint attention, a group per frame is space-only attention.
@@ -60,7 +61,7 @@ class Block(nn.Module):
         return rearrange(dropped, "(b g) n c -> b g n c", g=x.shape[1])
 
 
-class DividedBlock(Block):
+class DividedBlock(TimeSformerBlock):
     """Attention along time at each place, then within each frame, then the MLP (section 3 of the TimeSformer paper).
 
     Tokens are [B, 1, 1 + frames * patches, C], the class token first, then the frames in turn. The class token skips
@@ -107,6 +108,8 @@ class TimeSformer(nn.Module):
         ValueError: heads that do not divide the width, or a patch that does not divide the image.
     """
 
+    family = TIMESFORMER
+
     def __init__(
         self,
         attention: SpaceTime,
@@ -142,7 +145,7 @@ class TimeSformer(nn.Module):
         self.blocks = nn.ModuleList(
             DividedBlock(embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate, frames=frames)
             if attention is SpaceTime.DIVIDED
-            else Block(embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
+            else TimeSformerBlock(embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio, drop_path=rate)
             for rate in rates
         )
         self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)

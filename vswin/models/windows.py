@@ -27,7 +27,7 @@ def grid_of(x: Tensor) -> Extent:
 
 
 def window_shift(window: Extent, shift: Shift) -> Extent:
-    """How far the windows of every second block are moved: half a window along the shifted axes (section 3.2)."""
+    """Shift of the windows of every second block: half a window along the shifted axes (section 3.2)."""
     match shift:
         case Shift.FULL:
             return Extent(window.time // 2, window.height // 2, window.width // 2)
@@ -109,7 +109,7 @@ def unshift_grid(x: Tensor, shift: Extent) -> Tensor:
 def shift_mask(
     grid: Extent, *, window: Extent, shift: Extent, device: torch.device, dtype: torch.dtype
 ) -> Tensor | None:
-    """What is added to attention scores in windows of a shifted grid: [windows, tokens, tokens], or None.
+    """Mask to add to attention scores in windows of a shifted grid: [windows, tokens, tokens], or None.
 
     After the cyclic shift the last window of an axis holds tokens from both ends of the video. Those were no
     neighbours, so a pair of them gets :data:`MASKED`, every other pair 0. ``grid`` is the padded grid; None means

@@ -22,16 +22,18 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import ExplainedError
+
 _SCHEMA = 2
 _KEEP = 2
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ExplainedError, RuntimeError):
     """A checkpoint cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class TrainState:
     """Everything that training carries from one step to the next.
 
     ``average`` is the moving average of the weights, where the recipe has one. ``counters`` count steps that were
@@ -53,22 +55,18 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """What a checkpoint knows of the model to be tested: its state dict, averaged where the recipe averages.
+class Checkpoints:
+    """Where a training keeps its checkpoints, and the longest time between two of them."""
 
-    ``classes`` are the names of the classes in the order of the labels, empty where none were given.
-    """
-
-    state: Mapping[str, Tensor]
-    step: int
-    classes: tuple[str, ...]
+    directory: Path
+    seconds: float = 600.0
 
 
 def save(
     directory: Path,
     *,
     step: int,
-    state: State,
+    state: TrainState,
     classes: Sequence[str] = (),
     world_size: int = 1,
     micro_batch: int | None = None,
@@ -118,7 +116,7 @@ def available(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.safetensors"))
 
 
-def load(path: Path, *, state: State) -> int:
+def load(path: Path, *, state: TrainState) -> int:
     """Restore ``state`` from ``path``; returns the number of steps taken.
 
     Raises CheckpointError, with nothing restored, if the file is damaged or belongs to another model or recipe.
@@ -152,7 +150,7 @@ def load(path: Path, *, state: State) -> int:
     return int(header["step"])
 
 
-def load_newest(directory: Path, *, state: State) -> tuple[int, list[str]]:
+def load_newest(directory: Path, *, state: TrainState) -> tuple[int, list[str]]:
     """Restore the newest usable checkpoint; returns (steps taken, one complaint per unusable newer one).
 
     0 steps and no complaint where there is no checkpoint yet. Raises CheckpointError if there are some and none is
@@ -169,14 +167,7 @@ def load_newest(directory: Path, *, state: State) -> tuple[int, list[str]]:
     return 0, complaints
 
 
-def read_weights(path: Path) -> Weights:
-    """The weights that a test uses, without an optimiser or a model at hand; raises CheckpointError."""
-    header, tensors = _read(path)
-    prefix = "average/module." if any(name.startswith("average/") for name in tensors) else "model/"
-    return Weights(state=_taken(tensors, prefix), step=header["step"], classes=tuple(header["classes"]))
-
-
-def _tensors(state: State) -> dict[str, Tensor]:
+def _tensors(state: TrainState) -> dict[str, Tensor]:
     """Every tensor of ``state`` by its name in the file, on the CPU and contiguous."""
     tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     if state.average is not None:

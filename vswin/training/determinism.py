@@ -1,4 +1,4 @@
-"""What a resume that is equal to the bit needs of the device."""
+"""Determinism on the device, without which a resume could not be equal to the bit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Have the same step give the same bits on this machine, at whatever time it is computed.
+    """Make the same step give the same bits on this machine whenever it is computed.
 
-    On a CPU nothing is to do: a fixed number of threads is enough, and that is the caller's. On a GPU the kernels
-    with a deterministic version use it, cuDNN chooses without measuring, and cuBLAS gets a fixed workspace. It is
-    strict: an operation without a deterministic version raises RuntimeError by its name, at the first step; had it
-    only to warn, the backward pass of memory-efficient attention would take the other of its two ways. Call it before
-    the first work on the GPU: cuBLAS reads its setting once. Source: the PyTorch notes on reproducibility,
+    A CPU needs no more than a fixed number of threads, which the caller sets. On a GPU, kernels take their
+    deterministic version, cuDNN chooses algorithms without timing them, and cuBLAS gets a fixed workspace. An
+    operation without a deterministic version raises RuntimeError with its name at the first step; a mere warning
+    would send the backward pass of memory-efficient attention down its non-deterministic path. Call this before the
+    first work on the GPU: cuBLAS reads its setting once. Source: the PyTorch notes on reproducibility,
     attention_backward.cu of PyTorch @00afd8f2.
     """
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Several processes, one training: who is who, how they meet, and what they tell each other.
+"""Data-parallel training: the ranks, their devices, where they meet, and what they exchange.
 
 Each process (rank) has a copy of the model and its own share of every batch; gradients are averaged over all.
 """
@@ -11,7 +11,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from itertools import count
@@ -24,23 +24,26 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from ..errors import ExplainedError
+
 # Ports for Slurm jobs to meet at: below the range that Linux hands out to programs (from 32768).
 _FIRST_PORT, _PORTS = 10_000, 20_000
 # How long a rank waits for another; rank 0 writes checkpoints while the others wait.
 _PATIENCE = timedelta(minutes=15)
 _MEETINGS = count()
+_CPU = torch.device("cpu")
 
 
 T = TypeVar("T")
 
 
-class DistributedError(RuntimeError):
+class DistributedError(ExplainedError, RuntimeError):
     """The processes cannot work together; the message says which part is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """``size`` processes, of which this one is ``rank``, on its machine the ``local_rank``-th.
+    """``size`` processes, of which this one is ``rank``, on its machine the ``local_rank``-th, and its ``device``.
 
     ``meeting_place`` is the URL they find each other at. The methods that talk to other ranks are collective: every
     rank has to call them, inside ``process_group``. In a world of one they need no process group.
@@ -50,6 +53,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     meeting_place: str = "env://"
+    device: torch.device = _CPU
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -57,7 +61,7 @@ class World:
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Self:
-        """The world that torchrun or Slurm's srun started this process in, else a world of one.
+        """The world that torchrun or Slurm's srun started this process in, else a world of one; on the CPU.
 
         torchrun's RANK, WORLD_SIZE and LOCAL_RANK go before srun's. Where srun started several tasks they meet at
         MASTER_ADDR, if that is set, or at the first machine of the step, and at a port that follows from the job's
@@ -81,21 +85,21 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that logs and saves."""
+        """True for rank 0, which logs and saves."""
         return self.rank == 0
 
-    def device(self, kind: str) -> torch.device:
-        """This rank's device: the CPU, or one GPU of those it can see, which Slurm may have narrowed down to one.
+    def on(self, kind: str) -> Self:
+        """This world on devices of ``kind``: "cpu", or "cuda" for one GPU of those that this rank can see.
 
-        Raises DistributedError where it sees none.
+        Slurm may have narrowed those down to one. Raises DistributedError where the rank sees none.
         """
         if kind == "cpu":
-            return torch.device("cpu")
+            return replace(self, device=_CPU)
         if not torch.cuda.is_available():
             raise DistributedError(f"rank {self.rank} sees no GPU on its machine; see nvidia-smi there")
-        return torch.device(kind, self.local_rank % torch.cuda.device_count())
+        return replace(self, device=torch.device(kind, self.local_rank % torch.cuda.device_count()))
 
-    def replicated(self, model: nn.Module, *, device: torch.device) -> nn.Module:
+    def replicated(self, model: nn.Module) -> nn.Module:
         """``model`` with gradients averaged over the ranks; weights are those of rank 0. A world of one: itself."""
         if self.size == 1:
             return model
@@ -104,7 +108,7 @@ class World:
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return DistributedDataParallel(
                 model,
-                device_ids=[device] if device.type == "cuda" else None,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
                 # buffers are index tables that no step changes
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
@@ -117,7 +121,7 @@ class World:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is true on any rank. Asked between CPUs, so that no GPU has to be waited for."""
+        """True if ``flag`` is on any rank. Asked between CPUs, so that no GPU has to be waited for."""
         return bool(self.total(torch.tensor(int(flag))).item())
 
     def gather(self, value: T) -> list[T]:
@@ -157,7 +161,7 @@ def rehearse(network: nn.Module, clips: Tensor) -> None:
 
 
 @contextmanager
-def process_group(world: World, *, device: torch.device, patience: timedelta = _PATIENCE) -> Iterator[None]:
+def process_group(world: World, *, patience: timedelta = _PATIENCE) -> Iterator[None]:
     """Inside, the ranks of ``world`` can talk: over NCCL about what is on GPUs, over gloo about what is on CPUs.
 
     Whoever waits longer than ``patience`` for another rank, or loses it, raises DistributedError, so that the death
@@ -166,9 +170,9 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
     if world.size == 1:
         yield
         return
-    on_gpu = device.type == "cuda"
+    on_gpu = world.device.type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(world.device)
     try:
         # a number of its own for every meeting: what an earlier one left at the place must not be taken for this one's
         store = PrefixStore(f"meeting {next(_MEETINGS)}", _place(world, patience))
@@ -201,7 +205,7 @@ def process_group(world: World, *, device: torch.device, patience: timedelta = _
 
 @cache
 def _place(world: World, patience: timedelta) -> Store:
-    """What rank 0 keeps for all until it ends: a job trains several runs, and ranks leave one at different times."""
+    """The store that rank 0 keeps for all until it ends: a job trains several runs, which ranks leave one by one."""
     store, _, _ = next(rendezvous(world.meeting_place, world.rank, world.size, timeout=patience))
     return store
 

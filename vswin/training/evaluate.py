@@ -50,10 +50,10 @@ class Predictions:
         return float(np.nanmean(self.class_accuracy()))
 
     def confusion(self) -> NDArray[np.int64]:
-        """How many videos of a class (row) were taken for a class (column): int64 [classes, classes].
+        """Confusion matrix, true class by row and predicted class by column: int64 [classes, classes].
 
-        Broken videos were taken for nothing. A tie for the first place is nobody's, as in ``top``: it is counted for
-        the first of the wrong classes in it.
+        Broken videos are left out. A tie for the first place counts as wrong, as in ``top``: for the first of the
+        other classes in it.
         """
         classes = self.scores.shape[1]
         whole = ~self.broken
@@ -121,7 +121,7 @@ def _predict(
 def view_outputs(
     model: nn.Module, views: Tensor, *, precision: Precision, device: torch.device, views_at_once: int
 ) -> Tensor:
-    """What ``model`` gives for every view: uint8 [B, V, T, C, H, W] to float32 [B, V, outputs] on ``device``.
+    """Outputs of ``model`` for every view: uint8 [B, V, T, C, H, W] to float32 [B, V, outputs] on ``device``.
 
     Raises BatchTooLargeError where memory is short.
     """

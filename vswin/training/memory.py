@@ -1,4 +1,4 @@
-"""Memory: how much a process has used, and what to do where it was not enough."""
+"""Memory: the peak so far, and advice where it was not enough."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import torch
 
+from ..errors import ExplainedError
+
 # What allocators that raise a plain RuntimeError say: the one for CPUs, and cuBLAS for its workspace.
 _SHORTAGES = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-class BatchTooLargeError(RuntimeError):
+class BatchTooLargeError(ExplainedError, RuntimeError):
     """A batch does not fit into memory; the message says which setting makes it fit and changes no result."""
 
 

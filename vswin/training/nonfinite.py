@@ -1,4 +1,4 @@
-"""What is said of a step whose loss or gradient is NaN or infinite."""
+"""NaN and infinity: the message about a step whose loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..errors import ExplainedError
 
-class NonFiniteLossError(RuntimeError):
+
+class NonFiniteLossError(ExplainedError, RuntimeError):
     """More steps than allowed had a NaN or infinite loss or gradient; the last checkpoint is from before that."""
-
-
-def numbers(videos: Tensor) -> str:
-    """int64 [B] as text: ``videos 3, 1, 4``."""
-    return f"videos {', '.join(map(str, videos.tolist()))}"
 
 
 def explain(model: nn.Module, *, step: int, loss: float, norm: float, videos: str) -> str:

@@ -34,7 +34,7 @@ class Multipliers:
 
 
 def multipliers(name: str, *, backbone_lr_ratio: float, policy: ParameterGroups) -> Multipliers:
-    """What the parameter ``name`` trains with, relative to the head.
+    """Factors for the parameter ``name``, relative to the head.
 
     Under ``published`` only the longest matching key counts: a bias table matches
     ``relative_position_bias_table``, which says nothing of the learning rate, so it trains at the head's; a backbone

@@ -49,10 +49,6 @@ class Timeline:
         """The one to start at for the frame ``number``."""
         return self.key_frames[max(0, bisect_right(self.key_frames, number, key=lambda key: key.number) - 1)]
 
-    def key_frame_at(self, pos: int | None) -> KeyFrame | None:
-        """The one whose packet lies at ``pos`` in the file."""
-        return next((key for key in self.key_frames if key.pos == pos), None)
-
 
 def count_in_index(container: InputContainer, stream: VideoStream) -> int | None:
     """Number of frames by the index that an MP4 file starts or ends with; None where there is no complete one.
@@ -70,7 +66,7 @@ def count_in_index(container: InputContainer, stream: VideoStream) -> int | None
 def read_timeline(
     container: InputContainer, stream: VideoStream, *, packets: Iterable[Packet[VideoStream]]
 ) -> Timeline:
-    """What ``packets``, all of ``stream``, say."""
+    """The timeline that ``packets``, all of ``stream``, describe."""
     times: list[int | None] = []
     keys: list[tuple[int, int | None, int]] = []
     first_is_key = False

@@ -159,7 +159,7 @@ class VideoFile:
 
     @property
     def _leaves_out(self) -> bool:
-        """Whether frames that nothing needs are not decoded."""
+        """True where frames that nothing needs are skipped undecoded."""
         return self._stream.codec_context.codec.canonical_name in _WITH_UNREFERENCED
 
     def _decode_from(self, key: KeyFrame, *, wanted: set[int]) -> Iterator[VideoFrame]:

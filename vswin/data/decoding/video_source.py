@@ -1,4 +1,4 @@
-"""What every source of frames offers, be it a file or a folder, and what all of them check."""
+"""Sources of frames, be it a file or a folder: their common interface and checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...errors import ExplainedError
+
 # 8K UHD, the largest size that is broadcast. A header that claims more would make the decoder reserve gigabytes.
 MAX_PIXELS = 7680 * 4320
 
 
-class VideoError(Exception):
+class VideoError(ExplainedError):
     """A video that is missing, unreadable or shorter than it claims; the message starts with its path."""
 
 
@@ -41,7 +43,7 @@ class Video(Protocol):
 
     @property
     def info(self) -> VideoInfo:
-        """What ``probe`` tells; the size takes the decoding of the first frame. Raises VideoError."""
+        """Number of frames and their size, which takes decoding the first one. Raises VideoError."""
 
     def frames(self, indices: ArrayLike) -> NDArray[np.uint8]:
         """The frames at ``indices`` (in display order, from 0) as RGB: uint8 [T, H, W, 3].

@@ -19,7 +19,7 @@ _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 def is_header(line: str) -> bool:
-    """Whether this is the first line of such a file."""
+    """True for the first line of such a file."""
     return set(_COLUMNS) <= {name.strip().strip('"') for name in line.split(",")}
 
 
@@ -89,4 +89,4 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str, str] | None]]:
 def _seconds(text: str) -> int | None:
     """pandas writes whole numbers as 10.0; a part of a second is none."""
     whole, _, part = text.partition(".")
-    return int(whole) if whole.isascii() and whole.isdecimal() and not part.strip("0") else None
+    return int(whole) if whole.isascii() and whole.isdecimal() and len(whole) < 10 and not part.strip("0") else None

@@ -1,4 +1,4 @@
-"""What lies in ``$VSWIN_DATA/<data set>/``, and how it is understood.
+"""The layout of ``$VSWIN_DATA/<data set>/``, and the format that its files are read in.
 
 **Lists** (ours; they win over everything else)
     train.txt, val.txt         rows "path label"; paths are absolute, or
@@ -51,7 +51,7 @@ _LOOKED_FOR = "train.txt and val.txt, lists, Kinetics CSVs, Something-Something 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the data set in ``folder`` is annotated; ``files`` are lists, or the splits' folders for class folders."""
+    """The annotation of the data set in ``folder``; ``files`` are lists, or the splits' folders for class folders."""
 
     folder: Path
     format: Format

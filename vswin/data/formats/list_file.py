@@ -15,8 +15,10 @@ from pathlib import Path
 
 from .rows import DataError, Gathering, read_lines
 
-_ROW = re.compile(r'(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<name>.*[^\s,]))(?:\s*,\s*|\s+)(?P<label>-?[0-9]+)')
-_FRAMES_ROW = re.compile(r"(?P<quoted>(?!))?(?P<name>.*[^\s,])(?:\s*,\s*|\s+)[0-9]+(?:\s*,\s*|\s+)(?P<label>-?[0-9]+)")
+_ROW = re.compile(r'(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<name>.*[^\s,]))(?:\s*,\s*|\s+)(?P<label>-?[0-9]{1,9})')
+_FRAMES_ROW = re.compile(
+    r"(?P<quoted>(?!))?(?P<name>.*[^\s,])(?:\s*,\s*|\s+)[0-9]+(?:\s*,\s*|\s+)(?P<label>-?[0-9]{1,9})"
+)
 
 
 def read(path: Path, *, classes: Sequence[str]) -> Gathering:
@@ -79,5 +81,5 @@ def write(path: Path, *, rows: Sequence[tuple[str, int]]) -> None:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether this has no byte of a file name that could not be decoded."""
+    """True unless a byte of the file name could not be decoded."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)

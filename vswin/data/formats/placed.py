@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .rows import Row, Split
+from .rows import Split, VideoRow
 
 VIDEO_SUFFIXES = frozenset({"mp4", "webm", "mkv", "avi", "mov", "m4v", "mpg", "mpeg", "flv", "wmv", "gif"})
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png"})
@@ -36,7 +36,7 @@ def places(folder: Path, *, split: Split) -> list[Path]:
     ]
 
 
-def base_of(rows: Sequence[Row], *, folder: Path, split: Split) -> Path:
+def base_of(rows: Sequence[VideoRow], *, folder: Path, split: Split) -> Path:
     """The folder that the names of a list are relative to: the one under which most of a sample exist.
 
     The data set's own, where none is better.
@@ -98,7 +98,7 @@ def _scan(place: Path, *, prefix: str, stems: Collection[str], into: Found, dept
 
 
 def is_video(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a video file or a folder of frames."""
+    """True for a video file or a folder of frames."""
     if entry.name.startswith("."):
         return False
     if entry.is_dir():

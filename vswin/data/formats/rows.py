@@ -1,4 +1,4 @@
-"""What every format of annotation is read into: rows of a name and a label, and the rows that are wrong."""
+"""Rows of a name and a label, and rows that are wrong: every format of annotation is read into these."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vswin.config import Split
+
+from ...errors import ExplainedError
 
 # What published annotations have; a test split is read from lists of ours only.
 PUBLISHED_SPLITS = (Split.TRAIN, Split.VAL)
@@ -19,15 +21,15 @@ __all__ = [
     "Gathering",
     "Listing",
     "NoDataError",
-    "Row",
     "Split",
+    "VideoRow",
     "read_lines",
     "read_text",
     "where_to_put",
 ]
 
 
-class DataError(Exception):
+class DataError(ExplainedError):
     """A data set that is missing, incomplete or wrongly written; the message names file and line."""
 
 
@@ -36,7 +38,7 @@ class NoDataError(DataError):
 
 
 class Format(StrEnum):
-    """How the videos and labels of a data set are written down."""
+    """A way to write down the videos and labels of a data set."""
 
     LIST = "path label list"
     KINETICS = "Kinetics CSV"
@@ -44,7 +46,7 @@ class Format(StrEnum):
     CLASS_FOLDERS = "class folders"
 
 
-class Row(NamedTuple):
+class VideoRow(NamedTuple):
     """A video: ``name`` is its path, absolute or relative to a folder; ``line`` is where it was read, or 0."""
 
     name: str
@@ -63,7 +65,7 @@ class Listing:
     format: Format
     source: Path
     folder: Path
-    rows: tuple[Row, ...]
+    rows: tuple[VideoRow, ...]
     classes: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -85,7 +87,7 @@ class Gathering:
     source: Path
     num_classes: int | None
     unit: str = "line"
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, VideoRow] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, name: str, label: int, *, line: int) -> None:
@@ -97,7 +99,7 @@ class Gathering:
             again = f"{name!r} again after {self.unit} {earlier.line}"
             self.refuse(line, f"expected every video once, got {again}; remove one of the rows")
         else:
-            self.rows[name] = Row(name, label, line)
+            self.rows[name] = VideoRow(name, label, line)
 
     def refuse(self, line: int, message: str) -> None:
         """Note that the row of ``line`` is wrong."""
@@ -109,11 +111,17 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark; raises DataError."""
     try:
         # Not newline translation alone: a lone carriage return may stand in a file name, one before a line feed not.
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected UTF-8 text, got byte {error.object[error.start]:#x}; convert it") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}); {where_to_put(path)}") from error
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise DataError(f"{path}:{line}: expected text, got a NUL byte, which no file name holds; write the file again")
+    if "\n" not in text and text.count("\r") > 1:
+        raise DataError(f"{path}: expected lines that end in a line feed, got carriage returns alone; convert the file")
+    return text
 
 
 def read_lines(path: Path) -> list[str]:
@@ -122,7 +130,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def where_to_put(path: Path) -> str:
-    """What to do about a missing file of a data set."""
+    """Advice on a missing file of a data set."""
     if "moving-digits" in path.parts:
         return "generate the data set again: vswin data generate"
     return "put the data set there, or point $VSWIN_DATA to where it is (vswin data layout)"

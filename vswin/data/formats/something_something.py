@@ -72,3 +72,6 @@ def _json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: expected JSON, got {error.msg}; restore the file") from error
+    except (RecursionError, ValueError) as error:
+        # nested deeper than any list of videos, or a number of thousands of digits
+        raise DataError(f"{path}: expected a list of videos, got JSON that cannot be read ({error})") from error

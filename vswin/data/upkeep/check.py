@@ -24,7 +24,7 @@ _YOUTUBE = re.compile(r"([\w-]{11})_\d{6}_\d{6}")
 
 
 class Kind(StrEnum):
-    """What can be found; the value is for people."""
+    """Kinds of findings; the value is for people."""
 
     ROW = "wrong row"
     MISSING = "missing"
@@ -39,7 +39,7 @@ class Kind(StrEnum):
 
     @property
     def is_error(self) -> bool:
-        """Whether something is wrong; the others are notes."""
+        """True where something is wrong; the others are notes."""
         return self not in (Kind.SHORT, Kind.SAME_SOURCE)
 
 
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found. ``good`` are the rows without an error, in their order."""
+    """Findings of a check. ``good`` are the rows without an error, in their order."""
 
     videos: Mapping[Split, VideoList]
     findings: tuple[Finding, ...]
@@ -67,11 +67,11 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong."""
+        """True where nothing is wrong."""
         return not any(finding.kind.is_error for finding in self.findings)
 
     def counts(self) -> dict[Kind, int]:
-        """How many findings of each kind there are; kinds without any are left out."""
+        """The number of findings of each kind; kinds without any are left out."""
         counted = Counter(finding.kind for finding in self.findings)
         return {kind: counted[kind] for kind in Kind if counted[kind]}
 
@@ -127,7 +127,7 @@ def check(
         Finding(Kind.ROW, split, "", problem) for split, listing in listings.items() for problem in listing.problems
     ]
     whole: dict[_Key, Inspected] = {}
-    tasks = (_Task(videos[key.split].path(key.position), key) for key in keys)
+    tasks = (_CheckTask(videos[key.split].path(key.position), key) for key in keys)
     for task, outcome in outcomes(_inspect, tasks, workers=workers, seconds=seconds):
         key, name = task.key, _name(videos, task.key)
         match outcome:
@@ -163,22 +163,22 @@ class _Key(NamedTuple):
     position: int
 
 
-class _Task(NamedTuple):
+class _CheckTask(NamedTuple):
     """Work on one file, in another process."""
 
     path: Path
     key: _Key
 
 
-def _inspect(task: _Task) -> Inspected | Defect:
+def _inspect(task: _CheckTask) -> Inspected | Defect:
     return inspect(task.path)
 
 
-def _first_bytes(task: _Task) -> bytes | None:
+def _first_bytes(task: _CheckTask) -> bytes | None:
     return _digest(task.path, limit=_FIRST_BYTES)
 
 
-def _all_bytes(task: _Task) -> bytes | None:
+def _all_bytes(task: _CheckTask) -> bytes | None:
     return _digest(task.path, limit=None)
 
 
@@ -230,9 +230,9 @@ def _duplicates(
     Only files of one size are read, and to the end only those that begin alike.
     """
 
-    def alike(work: Callable[[_Task], bytes | None], groups: Iterable[Sequence[_Key]]) -> Iterator[Sequence[_Key]]:
+    def alike(work: Callable[[_CheckTask], bytes | None], groups: Iterable[Sequence[_Key]]) -> Iterator[Sequence[_Key]]:
         group_of = {key: number for number, group in enumerate(groups) for key in group}
-        tasks = (_Task(videos[key.split].path(key.position), key) for key in group_of)
+        tasks = (_CheckTask(videos[key.split].path(key.position), key) for key in group_of)
         found = {task.key: digest for task, digest in outcomes(work, tasks, workers=workers, seconds=seconds)}
         # In the order of the lists again; a file that cannot be read any more is like no other.
         read = [key for key in group_of if isinstance(found[key], bytes)]

@@ -19,7 +19,7 @@ _CLEARLY_LESS = 0.9
 
 
 class Flaw(Enum):
-    """What can be wrong with a video."""
+    """Faults of a video."""
 
     MISSING = auto()
     UNREADABLE = auto()

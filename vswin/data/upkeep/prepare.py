@@ -76,7 +76,7 @@ def prepare(
     return Prepared(folder, counts, new, tuple(broken.values()))
 
 
-class _Task(NamedTuple):
+class _ReencodeTask(NamedTuple):
     """A video to encode; ``target`` is relative to the new data set's folder."""
 
     split: Split
@@ -86,9 +86,9 @@ class _Task(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What another process needs to encode a video."""
+    """Everything that another process needs to encode a video."""
 
-    task: _Task
+    task: _ReencodeTask
     folder: Path
     short_side: int
 
@@ -104,14 +104,14 @@ class _Done:
 
 
 def _encode(
-    tasks: list[_Task],
+    tasks: list[_ReencodeTask],
     work: Path,
     *,
     short_side: int,
     workers: int,
     seconds: float,
     on_videos: Callable[[int], None],
-) -> tuple[int, dict[_Task, Broken]]:
+) -> tuple[int, dict[_ReencodeTask, Broken]]:
     """Encode what is not done yet; the number of new videos, and the broken ones in the order of ``tasks``."""
     todo, broken, new = [], {}, 0
     with (work / "done.jsonl").open("a+") as journal:
@@ -157,7 +157,7 @@ def _encode_one(work: _Work) -> _Done | str:
 
 
 def _read_journal(journal: IO[str]) -> dict[str, _Done]:
-    """What is done by its target. A last line that was cut off is cut out, one that is damaged counts as none."""
+    """Finished entries by target. A last line that was cut off is removed, a damaged one counts as none."""
     journal.seek(0)
     text = journal.read()
     whole = text[: text.rfind("\n") + 1]
@@ -172,7 +172,7 @@ def _read_journal(journal: IO[str]) -> dict[str, _Done]:
     return done
 
 
-def _is_done(task: _Task, work: Path, done: Mapping[str, _Done]) -> bool:
+def _is_done(task: _ReencodeTask, work: Path, done: Mapping[str, _Done]) -> bool:
     entry = done.get(task.target)
     try:
         return (
@@ -184,12 +184,12 @@ def _is_done(task: _Task, work: Path, done: Mapping[str, _Done]) -> bool:
         return False
 
 
-def _tasks(videos: Mapping[Split, VideoList], work: Path) -> list[_Task]:
+def _tasks(videos: Mapping[Split, VideoList], work: Path) -> list[_ReencodeTask]:
     tasks = []
     for split, found in videos.items():
         sources = [found.path(index) for index in range(len(found))]
         for source, target, label in zip(sources, _targets(split, found), found.labels, strict=True):
-            tasks.append(_Task(split, source, target, label))
+            tasks.append(_ReencodeTask(split, source, target, label))
     return tasks
 
 
@@ -219,7 +219,7 @@ def _targets(split: Split, videos: VideoList) -> list[str]:
 
 
 def _write_lists(
-    work: Path, videos: Mapping[Split, VideoList], tasks: list[_Task], broken: Mapping[_Task, Broken]
+    work: Path, videos: Mapping[Split, VideoList], tasks: list[_ReencodeTask], broken: Mapping[_ReencodeTask, Broken]
 ) -> dict[Split, int]:
     counts = {}
     classes = next(iter(videos.values())).classes
@@ -244,7 +244,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _parameters(videos: Mapping[Split, VideoList], *, short_side: int) -> dict[str, Any]:
-    """What decides the pixels, the names and the labels of the new data set."""
+    """Everything that decides the pixels, the names and the labels of the new data set."""
     return {
         "version": _VERSION,
         "short_side": short_side,

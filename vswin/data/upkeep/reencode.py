@@ -42,7 +42,7 @@ _DEFAULT_RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was written: number of frames, and size in pixels."""
+    """The written video: number of frames, and size in pixels."""
 
     num_frames: int
     height: int

@@ -1,0 +1,1 @@
+"""The vswin command."""

@@ -1,0 +1,30 @@
+"""Output of the commands: consoles, JSON and errors here, each kind of content in a module of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+# Standard output, and standard error: nothing may change them, since commands in one process share them.
+console = Console(highlight=False)
+errors = Console(highlight=False, stderr=True)
+
+
+def messages(as_json: bool) -> Console:
+    """The console for messages: with JSON, standard output is for that alone."""
+    return errors if as_json else console
+
+
+def print_json(content: Any) -> None:
+    """``content`` as JSON on standard output, for scripts."""
+    json.dump(content, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """End the command with ``message`` on standard error: 1 something failed, 2 bad usage."""
+    print(f"vswin: {message}", file=sys.stderr)
+    raise SystemExit(code)

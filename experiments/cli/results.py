@@ -1,0 +1,182 @@
+"""Commands for results: collect, tables, sync, ui."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import folders
+from ..files import Damage
+from ..registry.catalogue import experiments, find_table, tables_at
+from ..registry.catalogue import tables as all_tables
+from ..registry.recipe import Scale
+from ..runs.run import existing
+from ..words import relative
+from .display import console, errors, fail, messages, print_json
+from .options import JsonOption, ScaleOption, SomeTables
+from .verify import show_damages
+
+if TYPE_CHECKING:
+    from ..results.comparison import Results
+    from ..results.pages import Page
+    from ..tracking.mirror import Pushed
+
+
+def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> None:
+    """Turn finished runs into records under the results folder, and bring MLflow up to date."""
+    found = _collect_records(scale)
+    written = [path for path in found if isinstance(path, Path)]
+    damages = [damage for damage in found if isinstance(damage, Damage)]
+    _report_failures(_mirror_all(scale))
+    if as_json:
+        print_json([str(path) for path in written])
+    else:
+        where = relative(written[0].parent) if written else relative(folders.results())
+        console.print(f"{len(written)} records in {where}", soft_wrap=True)
+    show_damages(errors, damages)
+    if damages:
+        raise typer.Exit(1)
+
+
+def tables(
+    table: SomeTables = None,
+    scale: ScaleOption = Scale.MINI,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if what is written is not what the records say.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the paper's tables beside what was measured, and write them as Markdown, CSV, LaTeX and HTML."""
+    from ..results.comparison import Results
+    from ..results.pages import contents, page, stale, unwanted, write
+
+    if scale is Scale.TINY:
+        fail("runs at scale tiny leave no records, so there are no tables of them", code=2)
+    chosen = tables_at(scale, table or ())
+    results = Results.load(scale)
+    shown = messages(as_json)
+    pages = [page(item, results) for item in chosen]
+    files = contents(pages)
+    if check:
+        wrong = [*stale(files), *([] if table else unwanted(files))]
+        if as_json:
+            print_json([str(path) for path in wrong])
+        show_damages(shown, results.damages)
+        if wrong:
+            names = ", ".join(relative(path) for path in wrong)
+            fail(f"not what the records say: {names}; vswin tables --scale {scale} writes them anew")
+        if results.damages:
+            raise typer.Exit(1)
+        if not as_json:
+            console.print(f"{len(files)} files are what {len(results.records)} records say")
+        return
+    write(files)
+    if as_json:
+        print_json({item.table.id: item.cells.to_dict("records") for item in pages})
+    else:
+        _show(pages, results, files)
+    show_damages(shown, results.damages)
+    if results.damages:
+        raise typer.Exit(1)
+
+
+def _show(pages: Iterable[Page], results: Results, files: Iterable[Path]) -> None:
+    from .display.pages import show_table
+
+    for item in pages:
+        show_table(console, item)
+    if strangers := results.strangers(all_tables().values()):
+        console.print(
+            f"{len(strangers)} records are of no row, made by other code: {strangers[0].name}.json and the like in "
+            f"{relative(folders.results() / results.scale / 'runs')}"
+        )
+    where = relative(next(iter(files)).parent)
+    console.print(f"written to {where} as .md, .csv, .tex and .html", soft_wrap=True)
+
+
+def sync(
+    scale: ScaleOption = Scale.MINI,
+    again: Annotated[
+        bool, typer.Option("--again", help="Resend everything, also what MLflow should have already.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring MLflow up to date with what the runs have written, as often as you like; see vswin ui."""
+    if again:
+        for run in existing(experiments(scale)):
+            run.directory.tracking.unlink(missing_ok=True)
+    pushed = _mirror_all(scale)
+    if as_json:
+        print_json({"uri": folders.tracking_address(), **vars(pushed)})
+    else:
+        console.print(
+            f"{pushed.runs} runs at scale {scale}: {pushed.changed} had news, {pushed.points} points sent",
+            soft_wrap=True,
+        )
+        for name, change in pushed.repaired.items():
+            console.print(f"repaired  {name}: {change}", markup=False)
+        _report_failures(pushed)
+    if pushed.failures:
+        raise typer.Exit(1)
+
+
+def ui(
+    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="Open this table's rows.")] = None,
+    scale: ScaleOption = Scale.MINI,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The next free one is taken.")] = 5000,
+) -> None:
+    """Start the MLflow UI on this machine, to look at and for you only, and print its address; Ctrl-C stops it.
+
+    The token in the address lets a browser in. With $MLFLOW_TRACKING_URI set to a server, print the address there.
+    """
+    from ..tracking.ui import serve
+
+    if table:
+        # a table that has no rows at this scale has no view either
+        [found] = tables_at(scale, [find_table(table).id])
+    serve(console, scale=scale, table=found if table else None, port=port)
+
+
+def _collect_records(scale: Scale) -> list[Path | Damage]:
+    """Turn every finished run of ``scale`` into a record, or name its damage; tiny ones are refused."""
+    from ..results.collect import collect, collect_published, collect_weights
+
+    if scale is Scale.TINY:
+        fail("runs at scale tiny leave no records: they exist for tests and mean nothing", code=2)
+    records = [*collect(existing(experiments(scale))), *collect_published(scale)]
+    for _ in collect_weights(scale):
+        pass
+    return records
+
+
+def _mirror_all(scale: Scale) -> Pushed:
+    """Bring MLflow up to date with every run of ``scale``."""
+    from ..runs.jobs import Jobs
+    from ..tracking.follow import is_allowed
+    from ..tracking.mirror import Mirror, Pushed
+
+    runs = list(existing(experiments(scale)))
+    if not is_allowed():
+        reason = "a job does not write to SQLite, which several nodes must not share; run vswin sync on the login node"
+        return Pushed(runs=len(runs), failures={"all": reason})
+    # a Slurm job that died says nothing in the run's directory
+    mirror = Mirror(state=Jobs(runs).state)
+    pushed = mirror.round(runs)
+    if not pushed.failures:
+        mirror.repair_orphans(scale, runs, pushed)
+    return pushed
+
+
+def _report_failures(pushed: Pushed) -> None:
+    """Say what MLflow could not be told, and that nothing is lost."""
+    if not pushed.failures:
+        return
+    names = list(pushed.failures)
+    for name in names[:3]:
+        errors.print(f"not told  {name}: {pushed.failures[name]}", markup=False, soft_wrap=True)
+    if len(names) > 3:
+        errors.print(f"          and {len(names) - 3} more")
+    errors.print("nothing is lost: vswin sync tells MLflow the rest when it is back")

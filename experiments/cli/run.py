@@ -1,0 +1,221 @@
+"""Commands that run variants: check, launch, run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .. import folders
+from ..launch.launching import Launched, Target, preview
+from ..launch.launching import launch as launch_tables
+from ..launch.launching import run as run_variant
+from ..launch.plan import Mode, plan_now
+from ..launch.profiles import LOCAL, find_profile
+from ..registry.catalogue import experiments, tables_at
+from ..registry.recipe import Scale
+from ..runs.runtime import default_runtime
+from ..words import relative
+from .display import console, errors, fail, messages, print_json
+from .display.runs import result, show_plan, step_json
+from .options import (
+    CpuOption,
+    JsonOption,
+    MicroBatchOption,
+    OnOption,
+    RecomputeOption,
+    ScaleOption,
+    SeedOption,
+    SeedsOption,
+    SomeTables,
+    VariantArgument,
+    ViewsOption,
+    WorkersOption,
+)
+
+
+def check(
+    table: SomeTables = None,
+    scale: ScaleOption = Scale.MINI,
+    seeds: SeedsOption = 3,
+    on: OnOption = "local",
+    take_steps: Annotated[
+        bool, typer.Option("--steps/--no-steps", help="Train each model for one step on one real batch.")
+    ] = True,
+    again: Annotated[bool, typer.Option("--again", help="Repeat steps that went well before.")] = False,
+    micro_batch: MicroBatchOption = None,
+    recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that every variant of some tables can work: fields, cost, weights, a training step, data, disk, time."""
+    from ..launch.check import Outcome
+    from ..launch.check import check as check_all
+    from ..launch.first_step import forget_steps
+    from ..launch.forecast import actuals, measured_rate, with_upstream
+    from .display.check import show_findings
+    from .progress import counting
+
+    chosen = tables_at(scale, table or ())
+    found = with_upstream(experiments(scale, chosen))
+    variants = [experiment.variants[0] for experiment in found if experiment.is_upstream]
+    variants += [variant for item in chosen for variant in item.at(scale) if variant not in variants]
+    if again:
+        forget_steps()
+    with counting(errors, "training steps", total=len(found)) as advance:
+        findings = check_all(
+            found,
+            variants=variants,
+            runs={experiment.recipe.signature: 1 if experiment.is_upstream else seeds for experiment in found},
+            take_steps=take_steps,
+            profile=find_profile(on),
+            rate=measured_rate(found, actuals(found)),
+            runtime=default_runtime(scale, micro_batch=micro_batch, recompute=recompute, cpu=cpu),
+            on_step=lambda experiment: advance(1),
+        )
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        show_findings(console, findings, title=f"scale {scale}")
+    if any(finding.outcome is Outcome.FAILED for finding in findings):
+        raise typer.Exit(1)
+
+
+def launch(
+    table: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Such as table4 table6.")],
+    scale: ScaleOption = Scale.MINI,
+    seeds: SeedsOption = 3,
+    on: OnOption = LOCAL,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
+    workers: WorkersOption = None,
+    micro_batch: MicroBatchOption = None,
+    views_at_once: ViewsOption = None,
+    recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="Treatment of earlier attempts: cached skips runs that failed by their own error, retry retries them, "
+            "force also repeats done ones (the old are moved aside), read-only starts nothing."
+        ),
+    ] = Mode.CACHED,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="On a cluster: run uncommitted code, and keep it with every run.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every variant of some tables once per seed. Finished runs are not repeated.
+
+    On this machine (with your working tree) it waits for the runs to end; on a cluster (with a clone of the commit) it
+    submits them and returns.
+    """
+    profile = find_profile(on)
+    runtime = default_runtime(
+        scale,
+        workers=workers,
+        micro_batch=micro_batch,
+        views_at_once=views_at_once,
+        recompute=recompute,
+        cpu=cpu,
+        cores=profile.cpus if profile else None,
+    )
+    target = Target(profile=on, jobs=jobs, runtime=runtime, allow_dirty=allow_dirty)
+    if dry_run:
+        _show_preview(table, scale=scale, seeds=seeds, mode=mode, target=target, as_json=as_json)
+        return
+    from .progress import LaunchProgress
+
+    out = messages(as_json)
+    with LaunchProgress(out) as progress:
+        try:
+            launched = launch_tables(table, scale=scale, seeds=seeds, mode=mode, target=target, observer=progress)
+        except KeyboardInterrupt:
+            fail("stopped; unfinished runs are saved, and the same command resumes them")
+    _show_launched(out, launched, on=on)
+    if as_json:
+        steps = plan_now(experiments(scale, tables_at(scale, table)), seeds=range(seeds))
+        print_json([step_json(step) for step in steps])
+    if not launched.ok:
+        raise typer.Exit(1)
+
+
+def _show_preview(table: list[str], *, scale: Scale, seeds: int, mode: Mode, target: Target, as_json: bool) -> None:
+    found = preview(table, scale=scale, seeds=seeds, mode=mode, target=target)
+    if as_json:
+        print_json([step_json(step) for step in found.steps])
+        return
+    show_plan(console, found.steps, title="would do")
+    for script in found.scripts:
+        console.print(f"\n{script.strip()}", soft_wrap=True, markup=False)
+    if found.missing:
+        console.print("\n[bold]missing[/]")
+    for item in found.missing:
+        console.print(f"  {item}", soft_wrap=True, markup=False)
+
+
+def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
+    """Say what came of a launch; its runs were drawn while they went on."""
+    total = len(launched.steps)
+    if not launched.undone:
+        console.print(f"nothing to do: all {total} runs are done")
+    elif launched.submitted:
+        console.print(f"submitted {len(launched.submitted)} of {total} runs to {on}: {', '.join(launched.jobs)}")
+        console.print("they go on without this terminal: vswin status")
+    elif on != LOCAL and len(launched.skipped) < len(launched.undone):
+        console.print(f"nothing to submit: {len(launched.on_cluster)} of {total} runs wait or run; see vswin status")
+    elif launched.on_cluster:
+        console.print(f"{len(launched.on_cluster)} runs are left to the cluster that they were submitted to")
+    if launched.blocked:
+        show_plan(console, launched.blocked, title="not submitted")
+    if launched.started or launched.failed:
+        _show_behind(console, launched.behind)
+        counts = f"{len(launched.finished)} finished, {len(launched.failed)} did not"
+        console.print(f"{counts}; in MLflow as vswin-{launched.scale} (vswin ui)")
+
+
+def run(
+    variant: VariantArgument,
+    seed: SeedOption = 0,
+    scale: ScaleOption = Scale.MINI,
+    workers: WorkersOption = None,
+    micro_batch: MicroBatchOption = None,
+    views_at_once: ViewsOption = None,
+    recompute: RecomputeOption = False,
+    cpu: CpuOption = False,
+) -> None:
+    """Train and test one variant in this process; resumes where an earlier attempt stopped.
+
+    The runs that it starts from are trained first where they are not done. Under torchrun or srun its processes share
+    every batch.
+    """
+    from ..results.record import load
+    from .progress import RunProgress
+
+    runtime = default_runtime(
+        scale, workers=workers, micro_batch=micro_batch, views_at_once=views_at_once, recompute=recompute, cpu=cpu
+    )
+    with RunProgress(console) as progress:
+        done = run_variant(variant, seed=seed, scale=scale, runtime=runtime, observer=progress)
+    if done is None:
+        return
+    _show_behind(console, done.behind)
+    for path in done.records:
+        console.print(f"{done.run.name}: {result(load(path))}")
+    where = done.run.directory.path
+    if where.exists():
+        console.print(f"everything it left: {relative(where)}", soft_wrap=True)
+    else:
+        recorded = relative(folders.records(scale))
+        console.print(
+            f"its record is in {recorded}, so it is not trained again; with VSWIN_RESULTS=again it is", soft_wrap=True
+        )
+
+
+def _show_behind(console: Console, behind: str) -> None:
+    """Say what MLflow has not been told, and that nothing is lost."""
+    if behind:
+        console.print(f"MLflow: {behind}", markup=False, soft_wrap=True)
+        console.print("nothing is lost: vswin sync tells MLflow the rest when it is back")

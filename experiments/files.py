@@ -1,0 +1,124 @@
+"""Writing files whole, naming damaged ones, and holding a lock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vswin.errors import ExplainedError
+
+
+class NoLocksError(ExplainedError, RuntimeError):
+    """The file system cannot keep two processes apart."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not what it should be: which, in what way, and the remedy."""
+
+    file: Path
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}; {self.remedy}"
+
+
+class DamagedError(ExplainedError, ValueError):
+    """A file cannot be read as what it should be; ``damage`` names it, and its remedy."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(str(damage))
+        self.damage = damage
+
+
+def read_bytes(path: Path, *, remedy: str) -> bytes:
+    """The content of ``path``; raises DamagedError if it is missing, empty, no file, or cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = "is a link to nothing" if path.is_symlink() and not path.exists() else error.strerror or str(error)
+        raise DamagedError(Damage(path, reason, remedy)) from error
+    if not content:
+        raise DamagedError(Damage(path, "is empty", remedy))
+    return content
+
+
+def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """The JSON object in ``path``; raises DamagedError as ``read_bytes`` does, and for anything but an object.
+
+    Numbers that JSON does not have (NaN, infinities) are refused.
+    """
+    text = read_bytes(path, remedy=remedy)
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(Damage(path, f"is not JSON ({' '.join(str(error).split())})", remedy)) from error
+    if not isinstance(content, dict):
+        raise DamagedError(Damage(path, f"expected a JSON object, got {type(content).__name__}", remedy))
+    return content
+
+
+@contextmanager
+def naming(path: Path, *, remedy: str) -> Iterator[None]:
+    """Name ``path`` where what was read from it lacks a field, or has one too many; raises DamagedError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(Damage(path, f"is not what it should be ({error})", remedy)) from error
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+@contextmanager
+def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file ``path``; where another process holds it, call ``on_wait`` once and wait.
+
+    Raises NoLocksError where the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            raise NoLocksError(
+                f"{path}: this file system has no locks, as a Lustre that is mounted without flock; set $VSWIN_RUNS to "
+                "a folder on another"
+            ) from error
+        yield
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    write_bytes(path, content.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that readers see the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""Being a job: training and testing one run."""

@@ -1,0 +1,1 @@
+"""Planning, checking and starting runs, here and on a cluster."""

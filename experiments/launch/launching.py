@@ -1,0 +1,389 @@
+"""Launches without a terminal: ``launch`` and ``run`` do what the commands of these names do, from any Python process.
+
+Both return what happened, and tell an ``Observer`` of it on the way; neither prints.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vswin.errors import ExplainedError, UsageError
+
+from .. import folders
+from ..files import locked
+from ..registry.catalogue import Experiment, experiments, find_experiment, find_variant, tables_at
+from ..registry.recipe import Scale
+from ..registry.stand_ins import SEED
+from ..runs.run import Run
+from ..runs.runtime import Runtime, default_runtime
+from ..runs.slurm import SlurmError
+from ..runs.state import RunState
+from .plan import Action, Ended, Mode, Step, plan_now
+from .profiles import LOCAL, Profile, find_profile
+
+
+class NotReadyError(ExplainedError, RuntimeError):
+    """A launch that would not work; the message says why."""
+
+
+class BusyError(ExplainedError, RuntimeError):
+    """A run that something else works on, or waits to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a launch runs, and how it computes.
+
+    ``profile``: ``local`` is this machine. ``jobs``: how many runs at once there; default: one per core, or per GPU at
+    scale paper. ``runtime``: default: what suits the scale and the machine. ``allow_dirty``: whether a cluster may run
+    uncommitted code, which is then kept with every run.
+    """
+
+    profile: str = LOCAL
+    jobs: int | None = None
+    runtime: Runtime | None = None
+    allow_dirty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """The outcome of a launch.
+
+    ``adopted``: jobs of an earlier launch that died before it had noted them. ``skipped``: runs that failed before, in
+    mode read-only everything that is not done, and where a launch on this machine finds all other runs on a cluster,
+    those. ``on_cluster``: runs that wait or work there. On this machine runs are ``started``, and end as ``finished``
+    or ``failed``; on a cluster they are ``submitted`` as ``jobs``, except for ``blocked`` ones, whose upstream runs
+    failed. ``behind``: what MLflow has not been told, in words; empty if nothing.
+    """
+
+    scale: Scale
+    steps: tuple[Step, ...]
+    adopted: tuple[str, ...] = ()
+    skipped: tuple[Step, ...] = ()
+    on_cluster: tuple[Step, ...] = ()
+    started: tuple[Step, ...] = ()
+    finished: tuple[Ended, ...] = ()
+    failed: tuple[Ended, ...] = ()
+    submitted: tuple[Step, ...] = ()
+    jobs: tuple[str, ...] = ()
+    blocked: tuple[Step, ...] = ()
+    behind: str = ""
+
+    @property
+    def undone(self) -> tuple[Step, ...]:
+        """The runs that were not done when it was planned."""
+        return tuple(step for step in self.steps if step.action is not Action.DONE)
+
+    @property
+    def ok(self) -> bool:
+        """True where everything is done, or on its way on a cluster."""
+        return not (self.skipped or self.failed or self.blocked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """The plan of a launch: its ``steps``, the ``scripts`` that it would give to sbatch, and what is ``missing``."""
+
+    steps: tuple[Step, ...]
+    scripts: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHere:
+    """A run that is done: its ``records``, one for each test, and what MLflow has not been told (empty if nothing)."""
+
+    run: Run
+    records: tuple[Path, ...]
+    behind: str = ""
+
+
+class Observer:
+    """Hears of a launch while it goes on. Every method does nothing here: override those that you need."""
+
+    def waiting(self) -> None:
+        """Another launch of this scale is under way, and is waited for."""
+
+    def planned(self, launched: Launched) -> None:
+        """There is a plan; nothing has been started."""
+
+    def starting(self, steps: Sequence[Step], *, jobs: int) -> None:
+        """The checks went well: ``steps`` are started on this machine, at most ``jobs`` at once."""
+
+    def started(self, step: Step) -> None:
+        """A job for ``step`` is started, or is waited for."""
+
+    def polled(self, running: Sequence[Step]) -> None:
+        """Called a few times a second while ``running`` are under way."""
+
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The run in this process has logged the metrics of a training step."""
+
+    def ended(self, end: Ended) -> None:
+        """A run has ended, well or not."""
+
+
+def preview(
+    tables: Iterable[str],
+    *,
+    scale: Scale = Scale.MINI,
+    seeds: int = 3,
+    mode: Mode = Mode.CACHED,
+    target: Target | None = None,
+) -> Preview:
+    """Plan a launch and stop. Needs no data, no weights and no Slurm: what is missing is listed."""
+    target = target or Target()
+    profile = find_profile(target.profile)
+    steps = todo = plan_now(experiments(scale, tables_at(scale, tables)), seeds=range(seeds), mode=mode)
+    scripts: list[str] = []
+    if profile:
+        from .cluster import scripts as scripts_of
+        from .cluster import submittable
+
+        todo = submittable(steps)
+        scripts = scripts_of(todo, name=target.profile, profile=profile, code=_clone(target)) if todo else []
+    return Preview(
+        steps=tuple(steps),
+        scripts=tuple(scripts),
+        missing=tuple(dict.fromkeys(_missing(todo, target=target, profile=profile))),
+    )
+
+
+def launch(
+    tables: Iterable[str],
+    *,
+    scale: Scale = Scale.MINI,
+    seeds: int = 3,
+    mode: Mode = Mode.CACHED,
+    target: Target | None = None,
+    observer: Observer | None = None,
+) -> Launched:
+    """Run every variant of ``tables`` (such as ``table4``) once for each seed below ``seeds``; done runs are kept.
+
+    On this machine it waits for the runs to end; KeyboardInterrupt has them save first. On a cluster it submits them
+    and returns. Raises ExplainedError where it could not work: a name, data, weights, memory, uncommitted code.
+    """
+    from .cluster import adopt
+
+    target, observer = target or Target(), observer or Observer()
+    chosen = experiments(scale, tables_at(scale, tables))
+    profile = find_profile(target.profile)
+    with locked(folders.runs() / scale / ".launch.lock", on_wait=observer.waiting):
+        adopted = adopt(scale)
+        steps = tuple(plan_now(chosen, seeds=range(seeds), mode=mode))
+        launched = Launched(scale=scale, steps=steps, adopted=tuple(adopted))
+        read_only = mode is Mode.READ_ONLY
+        skipped = tuple(step for step in launched.undone if read_only or step.action in (Action.FAILED, Action.DAMAGED))
+        launched = replace(launched, skipped=skipped)
+        observer.planned(launched)
+        todo = [step for step in launched.undone if step not in skipped]
+        if not todo:
+            return launched
+        if profile:
+            return _launch_on_cluster(launched, todo, mode=mode, target=target, profile=profile)
+        return _launch_here(launched, todo, mode=mode, target=target, observer=observer)
+
+
+def run(
+    variant: str,
+    *,
+    seed: int = 0,
+    scale: Scale = Scale.MINI,
+    runtime: Runtime | None = None,
+    observer: Observer | None = None,
+) -> RunHere | None:
+    """Train and test ``variant`` (such as ``table4/split``) in this process, after the runs that it starts from.
+
+    Resumes from the newest checkpoint; a failed run is retried. Under torchrun or srun the processes share every
+    batch, and all but the first return None. Raises BusyError while something else works on the run.
+    """
+    from vswin.training.distributed import World
+
+    from ..job.body import run_one
+    from ..results.collect import records_of
+    from ..tracking.follow import Follower
+
+    observer = observer or Observer()
+    runtime = runtime or default_runtime(scale)
+    experiment = find_experiment(scale, find_variant(variant))
+    if experiment.is_upstream and seed != SEED:
+        raise UsageError(f"{variant} has one run, of seed {SEED}, shared by all that starts from it")
+    steps = plan_now([experiment], seeds=[seed], mode=Mode.RETRY)
+    todo = [step for step in steps if step.action is not Action.DONE]
+    is_first = World.from_environment().is_first
+    if is_first:
+        for step in todo:
+            if step.action in (Action.RUNNING, Action.PENDING):
+                raise BusyError(f"{step.run.name} is {step.action}: {step.why}")
+        _check_ready(todo)
+    behind: list[str] = []
+    for step in todo:
+        each = step.run
+        order = (scale, each.experiment.name, each.signature, each.seed)
+        if not is_first:
+            run_one(*order, runtime=runtime)
+            continue
+        follower = Follower(scale)
+        follower.add(each)
+        observer.started(step)
+        try:
+            run_one(*order, runtime=runtime, on_step=observer.logged)
+        finally:
+            behind.append(follower.finish())
+            observer.ended(Ended(step, each.state(), None))
+    if not is_first:
+        return None
+    asked = steps[-1].run
+    records = []
+    for protocol in experiment.protocols:
+        result = asked.directory.result(protocol)
+        records += [result] if result.exists() else records_of(asked, protocol)
+    return RunHere(run=asked, records=tuple(records), behind="; ".join(filter(None, behind)))
+
+
+# ---------------------------------------------------------------------------------------------------- this machine
+
+
+def _launch_here(launched: Launched, todo: list[Step], *, mode: Mode, target: Target, observer: Observer) -> Launched:
+    from ..tracking.follow import Follower
+    from .cluster import is_on_cluster
+    from .local import launch_local, places
+
+    on_cluster = tuple(step for step in todo if is_on_cluster(step))
+    launched = replace(launched, on_cluster=on_cluster)
+    todo = [step for step in todo if step not in on_cluster]
+    if not todo:
+        return replace(launched, skipped=(*launched.skipped, *on_cluster))
+    _check_ready(todo)
+    runtime = target.runtime or default_runtime(launched.scale)
+    jobs = target.jobs or places(runtime)
+    _check(todo, profile=None, runtime=runtime)
+    _set_aside(todo, mode)
+    observer.starting(todo, jobs=jobs)
+    started: list[Step] = []
+    ends: list[Ended] = []
+    with Follower(launched.scale) as follower:
+
+        def start(step: Step) -> None:
+            started.append(step)
+            follower.add(step.run)
+            observer.started(step)
+
+        with closing(launch_local(todo, jobs=jobs, runtime=runtime, on_start=start, on_poll=observer.polled)) as ended:
+            for end in ended:
+                ends.append(end)
+                observer.ended(end)
+    return replace(
+        launched,
+        started=tuple(started),
+        finished=tuple(end for end in ends if end.state is RunState.DONE),
+        failed=tuple(end for end in ends if end.state is not RunState.DONE),
+        behind=follower.finish(),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- cluster
+
+
+def _launch_on_cluster(
+    launched: Launched, todo: list[Step], *, mode: Mode, target: Target, profile: Profile
+) -> Launched:
+    from . import pinned
+    from .cluster import is_on_cluster, launch_on_slurm, submittable
+    from .executors import SubmissionError
+
+    if any(step.action.needs_work for step in todo):
+        _check_ready(todo)
+    runtime = target.runtime or default_runtime(launched.scale, cores=profile.cpus)
+    _check(todo, profile=profile, runtime=runtime)
+    submitted = submittable(launched.steps)
+    jobs: list[str] = []
+    if submitted:
+        code = pinned.pin(allow_dirty=target.allow_dirty)
+        aside = _set_aside(submitted, mode)
+        try:
+            jobs = launch_on_slurm(submitted, name=target.profile, profile=profile, runtime=runtime, code=code)
+        except (SlurmError, SubmissionError):
+            for each, folder in aside.items():
+                # not submitted
+                if not each.directory.path.exists():
+                    folder.rename(each.directory.path)
+            raise
+    return replace(
+        launched,
+        submitted=tuple(submitted),
+        jobs=tuple(jobs),
+        on_cluster=tuple(step for step in launched.steps if is_on_cluster(step)),
+        blocked=tuple(step for step in launched.steps if step.action is Action.BLOCKED and step not in submitted),
+    )
+
+
+def _clone(target: Target) -> Path:
+    """Where the clone of the code belongs, for a script that is only shown."""
+    from . import pinned
+
+    try:
+        return pinned.folder(allow_dirty=target.allow_dirty)[0]
+    except pinned.UncommittedCodeError:
+        # it is listed as missing
+        return pinned.folder(allow_dirty=True)[0]
+    except pinned.PinError:
+        return Path("CLONE")
+
+
+def _missing(steps: Sequence[Step], *, target: Target, profile: Profile | None) -> Iterable[str]:
+    """Everything that a launch of ``steps`` would stop at, in words."""
+    from ..job.ready import missing
+
+    yield from missing(_experiments(steps))
+    if profile is None:
+        return
+    from . import pinned
+    from .check import unsuited
+
+    if reason := unsuited([step.run.experiment for step in steps], profile, target.runtime) if steps else None:
+        yield f"{target.profile}: {reason}"
+    if absent := [program for program in ("sbatch", "srun", "squeue") if not shutil.which(program)]:
+        yield f"{', '.join(absent)}: not on this machine; launch where Slurm's commands are"
+    try:
+        pinned.folder(allow_dirty=target.allow_dirty)
+    except (pinned.PinError, pinned.UncommittedCodeError) as error:
+        yield str(error)
+
+
+# ---------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_ready(steps: Sequence[Step]) -> None:
+    """See that data and weights are there before anything starts; raises vswin's DataError."""
+    from ..job.ready import check_ready
+
+    check_ready([step.run.experiment for step in steps])
+
+
+def _check(steps: Sequence[Step], *, profile: Profile | None, runtime: Runtime) -> None:
+    """See that every model can take a step and fits into memory; raises NotReadyError."""
+    from .check import before_launch
+
+    todo = [step for step in steps if step.action.needs_work or step.action is Action.BLOCKED]
+    if found := before_launch(todo, profile=profile, runtime=runtime):
+        told = dict.fromkeys(f"{finding.aspect}, {finding.about}: {finding.detail}" for finding in found)
+        raise NotReadyError("\n  ".join(["this would not work; see vswin check", *told]))
+
+
+def _experiments(steps: Sequence[Step]) -> list[Experiment]:
+    """The experiments that still have to read data and weights."""
+    return [step.run.experiment for step in steps if step.action.needs_work or step.action is Action.BLOCKED]
+
+
+def _set_aside(steps: Iterable[Step], mode: Mode) -> dict[Run, Path]:
+    """Move aside what is done and is to be repeated; returns where it lies now."""
+    return {
+        step.run: step.run.directory.set_aside()
+        for step in (steps if mode is Mode.FORCE else ())
+        if step.run.directory.path.exists() and step.run.state() is RunState.DONE
+    }

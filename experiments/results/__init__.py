@@ -1,0 +1,1 @@
+"""Records of finished runs, and the tables and statistics made of them."""

@@ -1,0 +1,1 @@
+"""The copy of every run in MLflow."""

@@ -1,0 +1,105 @@
+"""MLflow's pages in a real browser; as a command, the README's picture of a table:
+
+``python -m tests.support.mlflow_pages table6 results/pictures/mlflow-table6.png``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from experiments import folders
+from experiments.registry.catalogue import find_table
+from experiments.registry.recipe import Scale
+from experiments.results.comparison import Results
+from experiments.results.restore import restore
+from experiments.tracking.mirror import Mirror
+from tests.support.command_line import vswin_command
+from tests.support.patience import eventually
+
+SECONDS = 120
+CHROMIUM = "/usr/bin/chromium"
+
+
+@contextlib.contextmanager
+def a_page(*, width: int = 1600, height: int = 900) -> Iterator[Page]:
+    """A page of a fresh browser that reaches nothing but what it is sent to."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(1000 * SECONDS)
+        yield page
+        browser.close()
+
+
+@contextlib.contextmanager
+def addresses(*arguments: str) -> Iterator[list[str]]:
+    """The addresses that ``vswin ui`` prints, while it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("w") as output:
+            # what it prints is for a terminal: not to be folded
+            server = subprocess.Popen(vswin_command("ui", *arguments), stdout=output, stderr=output)
+        try:
+            eventually(
+                "both addresses are printed", lambda: len(_found(log)) == 2 or server.poll() is not None, seconds=600
+            )
+            if server.poll() is not None:
+                raise RuntimeError(log.read_text())
+            yield _found(log)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+
+
+def _found(log: Path) -> list[str]:
+    return re.findall(r"^http://\S+$", log.read_text(), re.M)
+
+
+def close_assistant(page: Page) -> None:
+    """MLflow opens a chat window the first time it sees a browser."""
+    chat = page.get_by_text("MLflow Assistant")
+    with contextlib.suppress(Exception):
+        chat.wait_for(timeout=10_000)
+        page.get_by_role("button", name="Close").last.click(timeout=5_000)
+        chat.wait_for(state="hidden", timeout=10_000)
+
+
+def tell_records(table: str) -> None:
+    """Tell MLflow what the committed records know of ``table``."""
+    runs = restore([find_table(table)], Results.load(Scale.MINI))
+    if failures := Mirror(folders.tracking_uri()).round(runs).failures:
+        raise RuntimeError(failures)
+
+
+def picture(table: str, file: Path) -> None:
+    """Table and charts of ``table``, as its saved view opens them."""
+    with addresses(table) as (view, _), a_page(width=1440, height=810) as page:
+        page.goto(f"{view}&compareRunsMode=CHART")
+        page.get_by_text("matching runs").wait_for()
+        close_assistant(page)
+        page.get_by_text("Exit shared view").first.wait_for()
+        page.locator("svg.main-svg").first.wait_for()
+        # the lines come one after another
+        page.wait_for_timeout(8_000)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=file)
+
+
+if __name__ == "__main__":
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory() as runs:
+        os.environ["VSWIN_RUNS"] = runs
+        tell_records(sys.argv[1])
+        picture(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,105 @@
+"""MLflow's own pages in a real browser: a table opened by the address that ``vswin ui`` prints, and compared."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from experiments.registry.catalogue import experiments, find_table
+from experiments.registry.recipe import Scale
+from experiments.runs.run import Run
+from experiments.tracking.card import card
+from tests.support.command_line import vswin_command
+from tests.support.made_up_runs import make_up_run
+from tests.support.mlflow_pages import SECONDS, a_page, addresses
+from tests.support.mlflow_points import client
+from tests.support.patience import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    expect.set_options(timeout=1000 * SECONDS)
+    with a_page() as page:
+        yield page
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def opened(runs: Path) -> Iterator[list[str]]:
+    """What ``vswin ui table4`` prints: the table's view, and its runs one by one."""
+    for experiment in experiments(Scale.TINY):
+        for seed in range(2):
+            make_up_run(experiment.name, seed=seed, steps=20)
+    subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
+    with addresses("table4", "--scale", "tiny") as found:
+        yield found
+
+
+def run_names(page: Page) -> list[str]:
+    return sorted(page.locator("a[href*='/runs/']").filter(has_text="seed").all_inner_texts())
+
+
+def expect_rows(page: Page, expected: Callable[[list[str]], bool]) -> None:
+    """Wait until the runs shown are as ``expected``: the page says "0 matching runs" while it asks for them."""
+    eventually("the page shows the runs", lambda: expected(run_names(page)), seconds=SECONDS)
+
+
+ROWS = sorted(f"{variant.label}, seed {seed}" for variant in find_table("table4").variants for seed in range(2))
+
+
+def test_table_4_is_opened_filtered_and_compared(page: Page, opened: list[str]) -> None:
+    view, filtered = opened
+    # the saved view: exactly the table's rows, grouped over seeds
+    page.goto(view)
+    for variant in find_table("table4").variants:
+        expect(page.get_by_text(f"Group: {variant.label}")).to_be_visible()
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    expect_rows(page, lambda shown: shown == ROWS)
+    expect(page.get_by_text("table4.differs")).to_be_visible()
+
+    # the bare filter shows the same, one by one
+    page.goto("about:blank")
+    page.goto(filtered)
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    expect_rows(page, lambda shown: shown == ROWS)
+
+    # two of them compared: what differs between them is what the table isolates
+    boxes = page.locator(".ag-selection-checkbox input[type=checkbox]")
+    boxes.nth(0).check()
+    boxes.nth(2).check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_text(re.compile("Comparing 2 Runs"))).to_be_visible()
+    expect(page.get_by_text("model.attention").first).to_be_visible()
+    expect(page.get_by_text("train/loss").first).to_be_visible()
+
+
+def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, opened: list[str]) -> None:
+    chosen = experiments(Scale.TINY)
+    store = client()
+    [experiment_id] = [item.experiment_id for item in store.search_experiments() if item.name == "vswin-tiny"]
+    for number in range(1000):
+        experiment = chosen[number % len(chosen)]
+        run = Run(experiment, 2 + number // len(chosen))
+        told = card(run)
+        store.create_run(experiment_id, run_name=told.name, tags=dict(told.tags))
+    labels = [variant.label for variant in find_table("table4").variants]
+    page.goto(opened[0])
+    for label in labels:
+        expect(page.get_by_text(f"Group: {label}").first).to_be_visible()
+    page.goto("about:blank")
+    page.goto(opened[1])
+    # the page shows the first ones and scrolls
+    expect_rows(page, lambda shown: len(shown) > 10 and {name.partition(",")[0] for name in shown} == set(labels))

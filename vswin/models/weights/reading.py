@@ -1,0 +1,113 @@
+"""Named tensors, class names and texts out of checkpoint files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import NoWeightsError, WeightsError
+from .formats import tensors_of
+from .inert import read_inertly
+
+_ZIP_START = b"PK\x03\x04"
+# What torch.save began its files with before version 1.6 made them zip archives.
+_LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint file, on the CPU, under the names it gives them.
+
+    PyTorch files are read with ``weights_only=True``; where that refuses, by :mod:`vswin.models.weights.inert`. The
+    format is told by how the file begins, whatever its name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: cut short, damaged, not a checkpoint, or without tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NoWeightsError(f"expected a checkpoint file, found none at {path}")
+    with path.open("rb") as stream:
+        start = stream.read(len(_LEGACY_START))
+    by_torch = start.startswith(_ZIP_START) or start == _LEGACY_START
+    # Eight bytes for the length of a JSON object, then the object.
+    safe = not by_torch and (start[8:9] == b"{" or path.suffix == ".safetensors")
+    state = tensors_of(_read_safetensors(path) if safe else _read_torch_file(path, start=start))
+    if not state:
+        raise WeightsError(
+            f"expected named tensors in checkpoint {path}, got none; if it holds a whole model, save the model's "
+            "state_dict() where it was written"
+        )
+    return state
+
+
+def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the classes, in the order of the logits, that :func:`save_weights` kept in a file.
+
+    Empty for files of other origin, which do not name them. Raises FileNotFoundError, and ValueError for a damaged
+    file.
+    """
+    return tuple(json.loads(read_metadata(path).get("classes", "[]")))
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that a safetensors file keeps beside its tensors; empty for files of other kinds.
+
+    Raises FileNotFoundError, and ValueError for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise NoWeightsError(f"expected a checkpoint file, found none at {path}")
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged ({error}); download it again") from error
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise WeightsError(
+            f"{path} is cut short or no safetensors file ({_first_line(error)}); download it again"
+        ) from (error)
+
+
+def _read_torch_file(path: Path, *, start: bytes) -> Any:
+    zipped = start.startswith(_ZIP_START)
+    try:
+        if zipped and not zipfile.is_zipfile(path):
+            # torch.load would take it for its format of before version 1.6, and fail on something else.
+            raise EOFError("its end is missing")
+        # Given a stream, since torch.load goes by a file's name.
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:  # What a damaged file raises depends on the byte.
+        if isinstance(error, pickle.UnpicklingError) and zipped:
+            return read_inertly(path)
+        if isinstance(error, pickle.UnpicklingError) and start == _LEGACY_START:
+            raise WeightsError(
+                f"{path} is of PyTorch before 1.6 and holds objects besides tensors, or is damaged; save its "
+                "state_dict() again where it was written, or download it again"
+            ) from error
+        # of a file that is no archive torch says how to run the code in it
+        reason = f" ({_first_line(error)})" if zipped else ""
+        raise WeightsError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
