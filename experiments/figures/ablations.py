@@ -28,7 +28,7 @@ def seeds(tables: Iterable[Table], results: Results) -> pd.DataFrame:
         [
             {
                 "table": table.id,
-                "row": _row_name(table, variant),
+                "row": variant.title,
                 "seed": record.seed,
                 "top1": record.top1,
                 "top5": record.top5,
@@ -54,7 +54,7 @@ def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: in
                     curve = details.curves[metric]
                     values = pd.Series(curve.values).rolling(smooth, min_periods=1).mean()
                     part = pd.DataFrame({"step": curve.steps, "value": values}).iloc[::every]
-                    parts.append(part.assign(table=table.id, row=_row_name(table, variant), seed=record.seed))
+                    parts.append(part.assign(table=table.id, row=variant.title, seed=record.seed))
     empty = pd.DataFrame(columns=["table", "row", "seed", "step", "value"])
     return pd.concat(parts, ignore_index=True) if parts else empty
 
@@ -76,7 +76,7 @@ def effects(tables: Iterable[Table], results: Results) -> pd.DataFrame:
             content.append(
                 {
                     "table": table.id,
-                    "row": _row_name(table, variant),
+                    "row": variant.title,
                     "difference": row.difference.mean,
                     "half": row.difference.half() or np.nan,
                     "verdict": row.verdict.verdict.value if row.verdict else "",
@@ -84,12 +84,6 @@ def effects(tables: Iterable[Table], results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(content, columns=["table", "row", "difference", "half", "verdict", "paper"])
-
-
-def _row_name(table: Table, variant: Variant) -> str:
-    """The row's label, with its block where labels repeat in the table."""
-    labels = [other.label for other in table.variants]
-    return f"{variant.label} ({variant.block})" if labels.count(variant.label) > 1 else variant.label
 
 
 def draw_effects(frame: pd.DataFrame) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,7 @@ class Block:
 class Variant:
     """A named row of a table. ``name`` is its id within the table, ``label`` the paper's words.
 
+    ``title`` is the label with what tells it from other rows of the table, where the paper repeats a label.
     ``recipe`` is that of scale ``paper``, None for a reported reference; ``scales`` is where it can be run.
     """
 
@@ -80,6 +81,7 @@ class Variant:
     block: str
     name: str
     label: str
+    title: str
     recipe: Recipe | None
     paper: Reported | None
     scales: tuple[Scale, ...]
@@ -140,9 +142,10 @@ class Table:
     @cached_property
     def by_block(self) -> tuple[tuple[Variant, ...], ...]:
         """The rows as variants, one tuple for each of ``blocks``."""
-        return tuple(tuple(self._variant(block, row) for row in block.rows) for block in self.blocks)
+        titles = iter(_titles(self.blocks))
+        return tuple(tuple(self._variant(block, row, next(titles)) for row in block.rows) for block in self.blocks)
 
-    def _variant(self, block: Block, row: Row) -> Variant:
+    def _variant(self, block: Block, row: Row, title: str) -> Variant:
         if (block.baseline is None and row.changes) or (block.baseline and row.recipe):
             raise ValueError(
                 f"{self.id}/{row.name}: expected changes in a block with a baseline, a recipe in one without"
@@ -152,7 +155,8 @@ class Table:
             table=self.id,
             block=block.title,
             name=row.name,
-            label=row.label or row.name,
+            label=_label(row),
+            title=title,
             recipe=recipe,
             paper=row.paper,
             scales=block.exists_at if recipe else (),
@@ -178,3 +182,36 @@ class Table:
             if variant in variants:
                 return variants[0] if block.baseline else None
         raise ValueError(f"{variant.id} is no row of {self.id}")
+
+
+def _label(row: Row) -> str:
+    return row.label or row.name
+
+
+def _titles(blocks: tuple[Block, ...]) -> list[str]:
+    """A name for every row that no other row has, in the table's order.
+
+    The label alone where no two rows share one. Else every row says its block, and rows that are still alike say what
+    the paper's table says of them besides: initial weights, views, or at last the row's id.
+    """
+    rows = [(block, row) for block in blocks for row in block.rows]
+    titles = [_label(row) for _, row in rows]
+    if len(set(titles)) == len(titles):
+        return titles
+    titles = [
+        f"{block.title}: {title}" if block.title else title for (block, _), title in zip(rows, titles, strict=True)
+    ]
+    pretrain = [row.paper.pretrain if row.paper else None for _, row in rows]
+    views = [row.paper.views if row.paper else None for _, row in rows]
+    for details in (pretrain, views, [row.name for _, row in rows]):
+        titles = _told_apart(titles, details)
+    return titles
+
+
+def _told_apart(titles: list[str], details: Sequence[str | None]) -> list[str]:
+    """Add its detail to each of ``titles`` that is there more than once, where that tells one of them from another."""
+    told = []
+    for title, detail in zip(titles, details, strict=True):
+        others = {other for again, other in zip(titles, details, strict=True) if again == title}
+        told.append(f"{title}, {detail}" if detail and len(others) > 1 else title)
+    return told

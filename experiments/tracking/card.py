@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from ..files import DamagedError
@@ -14,6 +15,7 @@ from ..registry.recipe import Scale, difference, flatten
 from ..registry.table import Reported, Variant
 from ..results.record import Record, load
 from ..runs.run import Run
+from .groups import color_of, group_of
 
 # What MLflow's stores take: a value longer than that would be cut without a word.
 _LONGEST_PARAMETER = 6000
@@ -34,11 +36,6 @@ class Card:
         """Changes with anything a card says."""
         text = json.dumps([self.name, dict(self.tags), dict(self.parameters), self.note], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def row_name(variant: Variant) -> str:
-    """The paper's name of a row, with the title of its block where the table has several."""
-    return f"{variant.block}: {variant.label}" if variant.block else variant.label
 
 
 def differs_tag(table: str) -> str:
@@ -66,13 +63,17 @@ def card(run: Run) -> Card:
         "mlflow.source.name": "vswin",
         **_code(run),
     }
-    for variant in experiment.variants:
-        # a run can be two rows of one table, as Swin-L under two protocols
-        _also(tags, variant.table, row_name(variant))
-        _also(tags, differs_tag(variant.table), _differs(variant, run.scale))
+    for table, rows in groupby(experiment.variants, key=lambda variant: variant.table):
+        own = list(rows)
+        tags[table] = group_of(table, (variant.id for variant in own), run.scale)
+        tags[differs_tag(table)] = "; ".join(_differs(variant, run.scale) for variant in own)
+    first = experiment.variants[0].table
+    # where the page does not group: the colour of the row, which MLflow would choose by the run's id
+    tags["mlflow.runColor"] = color_of(first, tags[first])
     parameters = dict(_parameters({**flatten(experiment.recipe), "seed": run.seed}))
     return Card(
-        name=f"{row_name(experiment.variants[0])}, seed {run.seed}",
+        # a baseline is a row of several tables, and has the name that the first one gives it
+        name=f"{experiment.variants[0].title}, seed {run.seed} ({first})",
         tags={name: _cut(value) for name, value in tags.items()},
         parameters=parameters,
         note=note,
@@ -120,10 +121,6 @@ def _differs(variant: Variant, scale: Scale) -> str:
     return words or "baseline"
 
 
-def _also(tags: dict[str, str], name: str, value: str) -> None:
-    tags[name] = f"{tags[name]}; {value}" if name in tags else value
-
-
 def _plain(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list) and value else str(value)
 
@@ -132,7 +129,7 @@ def _describe(variant: Variant, scale: Scale) -> str:
     table = find_table(variant.table)
     baseline = table.baseline_of(variant)
     changes = _changes(variant, scale)
-    lines = [f"### {variant.id}: {row_name(variant)}", f"{table.caption} *{table.question}*", ""]
+    lines = [f"### {variant.id}: {variant.title}", f"{table.caption} *{table.question}*", ""]
     if baseline and not changes:
         lines.append("- the baseline of its block")
     lines += [

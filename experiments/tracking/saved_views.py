@@ -81,7 +81,8 @@ def _state(table: Table, scale: Scale) -> dict[str, Any]:
     results = [_chart("BAR", f"test/{view}/top1") for view in views]
     return {
         "searchFilter": row_filter(table),
-        "orderByKey": "attributes.start_time",
+        # rows' names begin with their number: the paper's order
+        "orderByKey": _column("tags", table.id),
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -89,7 +90,7 @@ def _state(table: Table, scale: Scale) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {_column("tags", differs_tag(table.id)): 240},
+        "columnWidths": {_column("attributes", "Run Name"): 320, _column("tags", differs_tag(table.id)): 260},
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": table.id}]},
         "useGroupedValuesInCharts": True,
         # the default draws the first ten

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -17,12 +16,6 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from experiments import folders
-from experiments.registry.catalogue import find_table
-from experiments.registry.recipe import Scale
-from experiments.results.comparison import Results
-from experiments.results.restore import restore
-from experiments.tracking.mirror import Mirror
 from tests.support.command_line import vswin_command
 from tests.support.patience import eventually
 
@@ -76,16 +69,9 @@ def close_assistant(page: Page) -> None:
         chat.wait_for(state="hidden", timeout=10_000)
 
 
-def tell_records(table: str) -> None:
-    """Tell MLflow what the committed records know of ``table``."""
-    runs = restore([find_table(table)], Results.load(Scale.MINI))
-    if failures := Mirror(folders.tracking_uri()).round(runs).failures:
-        raise RuntimeError(failures)
-
-
 def picture(table: str, file: Path) -> None:
     """Table and charts of ``table``, as its saved view opens them."""
-    with addresses(table) as (view, _), a_page(width=1440, height=810) as page:
+    with addresses(table, "--records") as (view, _), a_page(width=1440, height=810) as page:
         page.goto(f"{view}&compareRunsMode=CHART")
         page.get_by_text("matching runs").wait_for()
         close_assistant(page)
@@ -98,8 +84,4 @@ def picture(table: str, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    with tempfile.TemporaryDirectory() as runs:
-        os.environ["VSWIN_RUNS"] = runs
-        tell_records(sys.argv[1])
-        picture(sys.argv[1], Path(sys.argv[2]))
+    picture(sys.argv[1], Path(sys.argv[2]))

@@ -33,6 +33,7 @@ from experiments.runs.run import Run
 from experiments.tracking.card import _cut, card
 from experiments.tracking.confusion import confusion, draw
 from experiments.tracking.follow import Follower
+from experiments.tracking.groups import color_of, group_of
 from experiments.tracking.mirror import Mirror, saved_views
 from experiments.tracking.told import Told, is_behind
 from tests.support.made_up_runs import CLASSES, copy_of, experiment_of, extend, make_up_run
@@ -76,10 +77,11 @@ def test_a_run_is_described_in_the_papers_words(runs: Path) -> None:
     run = make_up_run(VARIANT, seed=3)
     push(run)
     found = mlflow_run(run)
-    assert found.info.run_name == "split, seed 3"
+    assert found.info.run_name == "split, seed 3 (table4)"
     assert found.info.status == "FINISHED"
     tags = found.data.tags
-    assert tags["table4"] == "split"
+    assert tags["table4"] == group_of("table4", [VARIANT], Scale.TINY)
+    assert tags["mlflow.runColor"] == color_of("table4", tags["table4"])
     assert tags["table4.differs"] == "model.attention: joint -> split"
     assert (tags["commit"], tags["dirty"]) == ("0123456789abcdef", "yes")
     assert find_table("table4").question in tags["mlflow.note.content"]
@@ -108,7 +110,7 @@ def test_a_baseline_of_several_tables_has_a_tag_for_each(runs: Path) -> None:
     push(run)
     tags = mlflow_run(run).data.tags
     for variant in experiment_of("table4/joint").variants:
-        assert variant.label in tags[variant.table]
+        assert tags[variant.table].endswith(variant.title)
     assert tags["table4.differs"] == "baseline"
 
 
@@ -267,7 +269,7 @@ def test_a_training_done_over_is_told_of_before_its_first_step(runs: Path) -> No
     run, mirror = make_up_run(VARIANT, steps=0, done=False), Mirror()
     mirror.push(run)
     # until then the one before stands in the tables
-    assert client().get_run(before.info.run_id).data.tags["table4"] == "split"
+    assert client().get_run(before.info.run_id).data.tags["table4"] == group_of("table4", [VARIANT], Scale.TINY)
     extend(run, steps=4)
     mirror.push(run)
     assert mlflow_run(run).info.run_id != before.info.run_id
@@ -444,7 +446,7 @@ def test_a_row_that_a_table_lost_is_not_shown_there(runs: Path) -> None:
     push(run)
     tags = mlflow_run(run).data.tags
     assert not tags.keys() & {"table6", "table6.differs"}
-    assert (tags["table4"], tags["my-note"]) == ("split", "full")
+    assert (tags["table4"], tags["my-note"]) == (group_of("table4", [VARIANT], Scale.TINY), "full")
 
 
 def test_a_long_tag_is_cut() -> None:
@@ -502,6 +504,7 @@ def test_a_view_holds_the_tables_rows_grouped() -> None:
     packed = json.loads(value)["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert state["searchFilter"] == "tags.`table5-patches` LIKE '%'"
+    assert (state["orderByKey"], state["orderByAsc"]) == ("tags.`table5-patches`", True)
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "table5-patches"}]
 
 

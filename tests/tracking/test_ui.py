@@ -14,6 +14,7 @@ from experiments.registry.catalogue import experiments, find_table
 from experiments.registry.recipe import Scale
 from experiments.runs.run import Run
 from experiments.tracking.card import card
+from experiments.tracking.groups import color_of, group_of
 from tests.support.command_line import vswin_command
 from tests.support.made_up_runs import make_up_run
 from tests.support.mlflow_pages import SECONDS, a_page, addresses
@@ -57,15 +58,23 @@ def expect_rows(page: Page, expected: Callable[[list[str]], bool]) -> None:
     eventually("the page shows the runs", lambda: expected(run_names(page)), seconds=SECONDS)
 
 
-ROWS = sorted(f"{variant.label}, seed {seed}" for variant in find_table("table4").variants for seed in range(2))
+ROWS = sorted(
+    f"{variant.title}, seed {seed} (table4)" for variant in find_table("table4").variants for seed in range(2)
+)
+GROUPS = [group_of("table4", [variant.id], Scale.TINY) for variant in find_table("table4").variants]
 
 
 def test_table_4_is_opened_filtered_and_compared(page: Page, opened: list[str]) -> None:
     view, filtered = opened
     # the saved view: exactly the table's rows, grouped over seeds
     page.goto(view)
-    for variant in find_table("table4").variants:
-        expect(page.get_by_text(f"Group: {variant.label}")).to_be_visible()
+    for group in GROUPS:
+        expect(page.get_by_text(f"Group: {group}")).to_be_visible()
+    # in the paper's order, each in a colour of its own
+    shown = page.locator("[role=gridcell]").filter(has_text="Group: ").all_inner_texts()
+    assert [cell.splitlines()[:2] for cell in shown] == [
+        [color_of("table4", group), f"Group: {group}"] for group in GROUPS
+    ]
     expect(page.get_by_text("6 matching runs")).to_be_visible()
     expect_rows(page, lambda shown: shown == ROWS)
     expect(page.get_by_text("table4.differs")).to_be_visible()
@@ -95,11 +104,21 @@ def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, op
         run = Run(experiment, 2 + number // len(chosen))
         told = card(run)
         store.create_run(experiment_id, run_name=told.name, tags=dict(told.tags))
-    labels = [variant.label for variant in find_table("table4").variants]
+    labels = [variant.title for variant in find_table("table4").variants]
     page.goto(opened[0])
-    for label in labels:
-        expect(page.get_by_text(f"Group: {label}").first).to_be_visible()
+    for group in GROUPS:
+        expect(page.get_by_text(f"Group: {group}").first).to_be_visible()
     page.goto("about:blank")
     page.goto(opened[1])
     # the page shows the first ones and scrolls
     expect_rows(page, lambda shown: len(shown) > 10 and {name.partition(",")[0] for name in shown} == set(labels))
+
+
+def test_the_committed_records_are_shown_in_a_throw_away_store(page: Page, runs: Path) -> None:
+    with addresses("table6", "--records") as (view, _):
+        page.goto(view)
+        for variant in find_table("table6").variants:
+            expect(page.get_by_text(f"Group: {group_of('table6', [variant.id], Scale.MINI)}")).to_be_visible()
+        expect(page.get_by_text("15 matching runs")).to_be_visible()
+    # nothing is left of it, and the user's own runs folder was not touched
+    assert not runs.exists()
