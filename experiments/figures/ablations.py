@@ -138,8 +138,8 @@ def draw_effects(frame: pd.DataFrame) -> Figure:
 def costs(tables: Iterable[Table], results: Results) -> pd.DataFrame:
     """Cost and accuracy of what was trained, once each.
 
-    Columns: ``row``, ``model``, ``top1`` (mean), ``half`` (95 % over seeds), ``gflops`` of a view in the paper's
-    convention, ``params`` in millions.
+    Columns: ``row``, ``model``, ``top1`` (mean), ``low`` and ``high`` (95 % over seeds), ``gflops`` of a view in the
+    paper's convention, ``params`` in millions.
     """
     content: dict[tuple[str, str], dict[str, object]] = {}
     for table in tables:
@@ -152,12 +152,13 @@ def costs(tables: Iterable[Table], results: Results) -> pd.DataFrame:
                         "row": f"{table.id}: {row.variant.label}",
                         "model": family_of_fields(record.recipe["model"]),
                         "top1": row.top1.mean,
-                        "half": row.top1.half or np.nan,
+                        "low": np.nan if row.top1.low is None else row.top1.low,
+                        "high": np.nan if row.top1.high is None else row.top1.high,
                         "gflops": record.flops / 1e9,
                         "params": record.params / 1e6,
                     },
                 )
-    return pd.DataFrame(list(content.values()), columns=["row", "model", "top1", "half", "gflops", "params"])
+    return pd.DataFrame(list(content.values()), columns=["row", "model", "top1", "low", "high", "gflops", "params"])
 
 
 def draw_costs(frame: pd.DataFrame) -> Figure:
@@ -174,7 +175,7 @@ def draw_costs(frame: pd.DataFrame) -> Figure:
             axis.errorbar(
                 part[label],
                 part["top1"],
-                yerr=part["half"].fillna(0),
+                yerr=[(part["top1"] - part["low"]).fillna(0), (part["high"] - part["top1"]).fillna(0)],
                 fmt=marker,
                 color=colour,
                 elinewidth=1,

@@ -58,7 +58,7 @@ def checklist() -> str:
             "Error bars",
             "What do the intervals cover, and how were they computed?",
             [
-                "Mean ± is the 95 % t interval over seeds. Differences are paired by seed and video; their intervals "
+                "Mean ± is the 95 % interval over seeds, within 0 to 100. Differences are paired by video; intervals "
                 "and p (corrected by Holm within a table) cover seeds and test videos. One seed has no interval. "
                 "`experiments/results/statistics.py` says it in full.",
                 "Verdicts follow a rule that is stated in `experiments/results/verdicts.py`. Its error rates are "

@@ -21,7 +21,16 @@ from ..registry.recipe import Recipe, Scale
 from ..registry.table import Table, Variant
 from .record import Record, RecordError, RecordKind
 from .statistics import Estimate, Summary, holm, summarise
-from .verdicts import NOT_RUN, TEST_VIDEOS, Judgement, against_direction, against_printed, of_published_weights
+from .verdicts import (
+    NOT_RUN,
+    TEST_VIDEOS,
+    TIE_MARGIN,
+    TIE_MARGIN_PAPER,
+    Judgement,
+    against_direction,
+    against_printed,
+    of_published_weights,
+)
 from .verify import verify
 
 Key = TypeVar("Key", bound=Hashable)
@@ -60,6 +69,17 @@ class Results:
         for record in self.records:
             found[record.kind, record.signature, record.protocol].append(record)
         return found
+
+    @cached_property
+    def _compared(self) -> dict[str, Comparisons]:
+        """Tables that were compared already, by id."""
+        return {}
+
+    def comparisons(self, table: Table) -> Comparisons:
+        """Everything that ``table`` compares, computed once."""
+        if table.id not in self._compared:
+            self._compared[table.id] = _comparisons(table, self)
+        return self._compared[table.id]
 
     def _of(self, kind: RecordKind, variant: Variant) -> list[Record]:
         if self.scale not in variant.scales:
@@ -102,22 +122,55 @@ class Results:
 
     def estimate(self, records: Sequence[Record], k: int = 1) -> Estimate:
         """Top-k of a row over seeds and videos."""
-        return Estimate.of(np.stack([self.right(record, k) for record in records]).astype(np.int8))
+        return Estimate.of(self._answers(records, k))
+
+    def _answers(self, records: Sequence[Record], k: int) -> NDArray[np.int8]:
+        return np.stack([self.right(record, k) for record in records]).astype(np.int8)
 
     def difference(self, here: Sequence[Record], there: Sequence[Record]) -> Estimate | None:
-        """Top-1 ``here`` minus ``there``, paired by seed and video; None without a seed that both have.
+        """Top-1 ``here`` minus ``there``, paired by video, whatever their seeds; None where either is empty.
 
         Raises RecordError if they were tested on different videos.
         """
-        other = {record.seed: record for record in there}
-        pairs = [(record, other[record.seed]) for record in here if record.seed in other]
-        if not pairs:
+        if not here or not there:
             return None
-        for one, two in pairs:
+        one = here[0]
+        for two in (*here[1:], *there):
             if one.provenance.tested["fingerprint"] != two.provenance.tested["fingerprint"]:
                 raise RecordError(f"{one.name}.json and {two.name}.json were tested on different videos")
-        return Estimate.of(
-            np.stack([self.right(one, 1).astype(np.int8) - self.right(two, 1).astype(np.int8) for one, two in pairs])
+        return Estimate.between(self._answers(here, 1), self._answers(there, 1))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The top-1 of a row minus that of one above it, and its p corrected over everything that the table compares."""
+
+    difference: Estimate
+    p: float | None
+
+    def judged(self, printed: float, scale: Scale) -> Judgement:
+        """The verdict on it, if the paper prints numbers that differ by ``printed``."""
+        correction = 1.0 if self.p is None or not self.difference.p else self.p / self.difference.p
+        margin = TIE_MARGIN_PAPER if scale is Scale.PAPER else TIE_MARGIN
+        return against_direction(self.difference, printed, correction=correction, tie_margin=margin)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All that one table compares: one family of p. ``twins`` maps a row to the one above it that it repeats.
+
+    ``contrasts`` are by the two rows' names, the upper one first; ``pairs`` names those whose order the paper gives.
+    """
+
+    contrasts: Mapping[tuple[str, str], Contrast]
+    pairs: Sequence[tuple[Variant, Variant]]
+    twins: Mapping[str, str]
+
+    def of(self, first: Variant, second: Variant) -> Contrast | None:
+        """``second`` minus ``first``, the baseline or the upper row; None where they cannot be compared."""
+        own = (first.name, second.name)
+        return self.contrasts.get(own) or self.contrasts.get(
+            (self.twins.get(own[0], own[0]), self.twins.get(own[1], own[1]))
         )
 
 
@@ -126,8 +179,9 @@ class ComparedRow:
     """A row of a table and what was measured of it; None where nothing was, or where nothing can be compared.
 
     ``videos`` is half the 95 % interval of top-1 over test videos, as against seeds. ``difference`` is top-1 against
-    the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``. ``floor``: what it has
-    not been shown to be better than, however its difference turned out; ``baseline_floor``: what its baseline has not.
+    the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``; at scale paper that on
+    the difference stands beside that on the number. ``floor``: what it has not been shown to be better than, however
+    its difference turned out; ``baseline_floor``: what its baseline has not.
     """
 
     variant: Variant
@@ -141,6 +195,7 @@ class ComparedRow:
     p: float | None = None
     verdict: Judgement | None = None
     verdict_top5: Judgement | None = None
+    difference_verdict: Judgement | None = None
     published_verdict: Judgement | None = None
     floor: Floor | None = None
     baseline_floor: Floor | None = None
@@ -162,25 +217,7 @@ def rows_at(table: Table, scale: Scale) -> tuple[Variant, ...]:
 
 def compare(table: Table, results: Results) -> list[ComparedRow]:
     """``table``'s rows in the paper's order."""
-    variants = rows_at(table, results.scale)
-    trained = {variant: results.trained(variant) for variant in variants}
-    differences: dict[Variant, Estimate] = {}
-    for variant in variants:
-        baseline = _baseline(table, variant)
-        if baseline and trained[variant] and (found := results.difference(trained[variant], trained[baseline])):
-            differences[variant] = found
-    corrected = _corrected(differences)
-    rows = [
-        _row(
-            table,
-            variant,
-            results,
-            trained=trained[variant],
-            difference=differences.get(variant),
-            p=corrected.get(variant),
-        )
-        for variant in variants
-    ]
+    rows = [_row(table, variant, results) for variant in rows_at(table, results.scale)]
     floors = {row.variant: row.floor for row in rows}
     return [
         replace(row, baseline_floor=floors[baseline]) if (baseline := _baseline(table, row.variant)) else row
@@ -188,28 +225,18 @@ def compare(table: Table, results: Results) -> list[ComparedRow]:
     ]
 
 
-def _row(
-    table: Table,
-    variant: Variant,
-    results: Results,
-    *,
-    trained: list[Record],
-    difference: Estimate | None,
-    p: float | None,
-) -> ComparedRow:
-    published, baseline = results.published(variant), _baseline(table, variant)
+def _row(table: Table, variant: Variant, results: Results) -> ComparedRow:
+    trained, published, baseline = results.trained(variant), results.published(variant), _baseline(table, variant)
     own = results.estimate(trained) if trained else None
-    top1 = top5 = published_verdict = None
-    if results.scale is Scale.PAPER and variant.recipe and variant.paper:
+    contrast = results.comparisons(table).of(baseline, variant) if baseline and trained else None
+    against_baseline = None
+    if variant.recipe and variant.paper and baseline and baseline.paper:
+        printed = variant.paper.top1 - baseline.paper.top1
+        against_baseline = contrast.judged(printed, results.scale) if contrast else NOT_RUN
+    top1, top5, published_verdict = against_baseline, None, None
+    if results.scale is Scale.PAPER:
         top1, top5 = (_against_printed(variant, results, trained, k) for k in (1, 5))
-        if published:
-            published_verdict = _of_published(variant, results, published)
-    elif baseline and baseline.paper and variant.paper:
-        top1 = NOT_RUN
-        if difference:
-            correction = 1.0 if p is None or not difference.p else p / difference.p
-            printed = variant.paper.top1 - baseline.paper.top1
-            top1 = against_direction(difference, printed, correction=correction)
+        published_verdict = _of_published(variant, results, published) if published else None
     return ComparedRow(
         variant=variant,
         trained=trained,
@@ -218,12 +245,13 @@ def _row(
         top5=summarise([record.top5 for record in trained]),
         videos=own.video_half() if own else None,
         is_baseline=any(_baseline(table, other) is variant for other in table.variants),
-        difference=difference,
-        p=p,
+        difference=contrast.difference if contrast else None,
+        p=contrast.p if contrast else None,
         verdict=top1,
         verdict_top5=top5,
+        difference_verdict=against_baseline if results.scale is Scale.PAPER else None,
         published_verdict=published_verdict,
-        floor=_floor(results, variant, trained, own) if own and own.seeds > 1 else None,
+        floor=_floor(results, variant, trained, own) if own and own.half() else None,
     )
 
 
@@ -239,7 +267,7 @@ def _floor(results: Results, variant: Variant, trained: list[Record], own: Estim
     if len({record.provenance.tested["fingerprint"] for record in (*trained, *there)}) > 1:
         return None
     above = results.difference(trained, there)
-    return Floor.CONTROL if above and above.seeds > 1 and not _is_above(above, 0) else None
+    return Floor.CONTROL if above and above.half() and not _is_above(above, 0) else None
 
 
 def control_of(recipe: Recipe, scale: Scale) -> Variant | None:
@@ -268,8 +296,8 @@ def _is_above(estimate: Estimate, value: float) -> bool:
 
 
 def _against_printed(variant: Variant, results: Results, trained: list[Record], k: int) -> Judgement | None:
-    assert variant.paper is not None
-    printed = variant.paper.top1 if k == 1 else variant.paper.top5
+    """The verdict on top-k; None where the paper prints none or none can be trained."""
+    printed = (variant.paper.top1 if k == 1 else variant.paper.top5) if variant.paper and variant.recipe else None
     if printed is None:
         return None
     if not trained:
@@ -277,9 +305,10 @@ def _against_printed(variant: Variant, results: Results, trained: list[Record], 
     return against_printed(results.estimate(trained, k).of_list(_list_size(trained[0])), printed)
 
 
-def _of_published(variant: Variant, results: Results, published: Record) -> Judgement:
-    assert variant.paper is not None
-    error = results.estimate([published]).of_list(_list_size(published)).video_error
+def _of_published(variant: Variant, results: Results, published: Record) -> Judgement | None:
+    if variant.paper is None:
+        return None
+    error = results.estimate([published]).of_list(_list_size(published)).fixed_error
     return of_published_weights(published.top1, videos=published.videos, video_error=error, printed=variant.paper.top1)
 
 
@@ -293,26 +322,50 @@ def ordering(table: Table, results: Results) -> list[Pair]:
 
     Of rows that are one measurement, the same training on views that show the same frames, only the first counts.
     """
-    found: list[tuple[Variant, Variant, Estimate]] = []
-    shown = rows_at(table, results.scale)
-    for block in table.by_block:
-        printed_rows = [item for item in block if item in shown and item.paper]
-        twins = {two for one, two in itertools.combinations(printed_rows, 2) if is_same_measurement(one, two, results)}
-        for first, second in itertools.combinations([item for item in printed_rows if item not in twins], 2):
-            here, there = results.trained(second), results.trained(first)
-            same = {record.provenance.tested["fingerprint"] for record in (*here, *there)}
-            if len(same) == 1 and (difference := results.difference(here, there)):
-                found.append((first, second, difference))
-    corrected = _corrected({(first, second): difference for first, second, difference in found})
-    pairs = []
-    for first, second, difference in found:
+    compared = results.comparisons(table)
+    found = []
+    for first, second in compared.pairs:
+        contrast = compared.of(first, second)
         assert first.paper is not None
         assert second.paper is not None
-        p = corrected.get((first, second))
-        correction = 1.0 if p is None or not difference.p else p / difference.p
+        assert contrast is not None
         printed = second.paper.top1 - first.paper.top1
-        pairs.append(Pair(first, second, against_direction(difference, printed, correction=correction)))
-    return pairs
+        found.append(Pair(first, second, contrast.judged(printed, results.scale)))
+    return found
+
+
+def _comparisons(table: Table, results: Results) -> Comparisons:
+    """All differences to baselines, and of every pair of rows of a block that the paper orders."""
+    shown = [variant for variant in rows_at(table, results.scale) if results.trained(variant)]
+    twins: dict[str, str] = {}
+    differences: dict[tuple[str, str], Estimate] = {}
+    pairs = []
+    for block in table.by_block:
+        rows = [variant for variant in block if variant in shown]
+        for one, two in itertools.combinations(rows, 2):
+            if one.name not in twins and is_same_measurement(one, two, results):
+                twins.setdefault(two.name, one.name)
+        for first, second in itertools.combinations(rows, 2):
+            # what repeats another row is compared where that one is; only a row that repeats its baseline has none
+            if (second.name in twins and twins[second.name] != first.name) or first.name in twins:
+                continue
+            is_ordered = (
+                first.paper and second.paper and second.name not in twins and _same_videos(first, second, results)
+            )
+            if is_ordered:
+                pairs.append((first, second))
+            if is_ordered or _baseline(table, second) == first:
+                difference = results.difference(results.trained(second), results.trained(first))
+                assert difference is not None
+                differences[first.name, second.name] = difference
+    ps = _corrected(differences)
+    contrasts = {key: Contrast(difference, ps.get(key)) for key, difference in differences.items()}
+    return Comparisons(contrasts, pairs, twins)
+
+
+def _same_videos(one: Variant, two: Variant, results: Results) -> bool:
+    records = (*results.trained(one), *results.trained(two))
+    return len({record.provenance.tested["fingerprint"] for record in records}) == 1
 
 
 def is_same_measurement(one: Variant, two: Variant, results: Results) -> bool:

@@ -18,7 +18,7 @@ from ..registry.table import Table, Variant
 from .comparison import ComparedRow, Floor, Pair, Results, compare, is_same_measurement, ordering, rows_at
 from .record import Record
 from .statistics import Summary
-from .verdicts import MARGIN, TIE_MARGIN, Judgement, Verdict
+from .verdicts import CANNOT_TELL, MARGIN, TIE_MARGIN, Judgement, Verdict
 
 DASH = "-"
 BLOCK = "block"
@@ -29,6 +29,7 @@ WORDS = (
     "pretrain, paper",
     "verdict",
     "verdict, top-5",
+    "verdict, difference",
     "verdict, published weights",
     "table",
     "row",
@@ -140,6 +141,7 @@ def _cells(rows: Sequence[ComparedRow], scale: Scale) -> pd.DataFrame:
                 "p": DASH if row.p is None else "<0.001" if row.p < 0.001 else f"{row.p:.3f}",
                 "verdict": _verdict(row.verdict),
                 "verdict, top-5": _verdict(row.verdict_top5),
+                "verdict, difference": _verdict(row.difference_verdict),
                 "top-1, published weights": _number(weights.top1 if weights else None, 1),
                 "top-5, published weights": _number(weights.top5 if weights else None, 1),
                 "verdict, published weights": _verdict(row.published_verdict),
@@ -165,9 +167,7 @@ def _cells(rows: Sequence[ComparedRow], scale: Scale) -> pd.DataFrame:
 
 
 def _mean(summary: Summary | None) -> str:
-    if summary is None:
-        return DASH
-    return f"{summary.mean:.1f}" if summary.half is None else f"{summary.mean:.1f} ± {summary.half:.1f}"
+    return DASH if summary is None else str(summary)
 
 
 def _difference(row: ComparedRow) -> str:
@@ -206,7 +206,6 @@ def _numbers(rows: Sequence[ComparedRow]) -> pd.DataFrame:
                 **_spread("top5", row.top5),
                 "difference": difference.mean if difference else None,
                 "difference_half": half,
-                "difference_seeds": difference.seeds if difference else None,
                 "p": difference.p if difference else None,
                 "p_holm": row.p,
                 **_judged("verdict", row.verdict),
@@ -230,7 +229,11 @@ def _numbers(rows: Sequence[ComparedRow]) -> pd.DataFrame:
 
 
 def _spread(name: str, summary: Summary | None) -> dict[str, float | None]:
-    return {name: summary.mean if summary else None, f"{name}_half": summary.half if summary else None}
+    return {
+        name: summary.mean if summary else None,
+        f"{name}_low": summary.low if summary else None,
+        f"{name}_high": summary.high if summary else None,
+    }
 
 
 def _judged(name: str, judgement: Judgement | None) -> dict[str, str | int | None]:
@@ -246,31 +249,41 @@ def _legend(table: Table, rows: Sequence[ComparedRow], scale: Scale) -> str:
     measured = [row for row in rows if row.trained]
     ours = "trained here at the paper's scale" if scale is Scale.PAPER else f"scale {scale}, small models and data"
     parts = [f"Ours: {ours}; percent of test videos."]
-    if any(row.top1 and row.top1.half is not None for row in rows):
-        parts.append("± is the 95 % interval over seeds, on the same test videos.")
+    if any(row.top1 and row.top1.low is not None for row in rows):
+        parts.append("± or (from to) is the 95 % interval over seeds, on the same test videos.")
     if measured:
         widest = max(row.videos or 0.0 for row in measured)
         parts.append(f"Other test videos would move a number by up to ± {widest:.1f}.")
     if any(row.difference for row in rows):
         parts.append(
-            "Difference: to the block's baseline, over the seeds that both have, paired by seed and by video, with the "
-            "95 % interval over both, of this row alone; p is corrected over the table by Holm."
+            "Difference: to the block's baseline, paired by video, seeds unpaired, with the 95 % interval over both, "
+            "of this row alone; p is corrected by Holm over all pairs of rows that the table compares."
         )
     if any(row.published for row in rows):
         parts.append("Published weights: a downloaded checkpoint, tested here on our videos.")
     if any(row.verdict for row in rows):
         parts.append(
-            f"Verdict: reproduced is equivalent to the printed number within {MARGIN} points."
+            f"Verdict: reproduced is a 90 % prediction interval for a single run within {MARGIN:.0f} point of the "
+            "printed number; on a difference, whether it has the sign of the paper's, by p."
             if scale is Scale.PAPER
             else "Verdict: whether the difference to the baseline has the sign of the paper's, by p; where the paper "
             "prints the same number twice, whether its own 90 % interval, not corrected, lies within "
             f"{TIE_MARGIN:.0f} points of zero, whatever p."
+        )
+    if any(_cannot_tell(row.verdict) or _cannot_tell(row.difference_verdict) for row in rows):
+        parts.append(
+            f"The paper cannot tell: its two numbers differ by {CANNOT_TELL} points or less, as two runs of one model "
+            "may."
         )
     if any(row.variant.paper for row in rows):
         if scale is not Scale.PAPER:
             parts.append("The paper's columns are another scale, not comparable number by number.")
         parts.append(f"Source of the paper's columns: {table.source}.")
     return " ".join(parts)
+
+
+def _cannot_tell(judgement: Judgement | None) -> bool:
+    return judgement is not None and judgement.verdict is Verdict.PAPER_CANNOT_TELL
 
 
 def _left_out(results: Results) -> list[str]:
@@ -287,11 +300,10 @@ def _order(pairs: Sequence[Pair]) -> list[str]:
         return []
     counts = {
         verdict: sum(pair.judgement.verdict is verdict for pair in pairs)
-        for verdict in (Verdict.AGREES, Verdict.DISAGREES, Verdict.UNDERPOWERED)
+        for verdict in (Verdict.AGREES, Verdict.DISAGREES, Verdict.UNDERPOWERED, Verdict.PAPER_CANNOT_TELL)
     }
-    text = ", ".join(
-        f"{count} {word}" for word, count in zip(("agree", "disagree", "undecided"), counts.values(), strict=True)
-    )
+    words = ("agree", "disagree", "undecided", "which the paper cannot tell")
+    text = ", ".join(f"{count} {word}" for word, count in zip(words, counts.values(), strict=True))
     wrong = [
         f"{pair.first.label} and {pair.second.label}" for pair in pairs if pair.judgement.verdict is Verdict.DISAGREES
     ]
