@@ -166,7 +166,9 @@ def _records_as_runs(scale: Scale, chosen: Iterable[Table]) -> Iterator[None]:
         runs = list(restore(chosen, results, every=_EVERY))
         if not runs:
             fail(f"no records of these rows at scale {scale} in {relative(folders.results())}")
-        pushed = Mirror(folders.tracking_uri()).round(track(runs, "telling MLflow", console=errors, transient=True))
+        mirror = Mirror(folders.tracking_uri())
+        pushed = mirror.round(track(runs, "telling MLflow", console=errors, transient=True))
+        mirror.push_rows(chosen, results, pushed)
         _report_failures(pushed)
         yield
 
@@ -185,6 +187,7 @@ def _collect_records(scale: Scale) -> list[Path | Damage]:
 
 def _mirror_all(scale: Scale) -> Pushed:
     """Bring MLflow up to date with every run of ``scale``."""
+    from ..results.comparison import Results
     from ..runs.jobs import Jobs
     from ..tracking.follow import is_allowed
     from ..tracking.mirror import Mirror, Pushed
@@ -198,6 +201,8 @@ def _mirror_all(scale: Scale) -> Pushed:
     pushed = mirror.round(runs)
     if not pushed.failures:
         mirror.repair_orphans(scale, runs, pushed)
+    if not pushed.failures and any(folders.records(scale).glob("*.json")):
+        mirror.push_rows(tables_at(scale), Results.load(scale), pushed)
     return pushed
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ from .. import folders
 from ..files import locked
 from ..registry.catalogue import tables, tables_at
 from ..registry.recipe import Scale
+from ..registry.table import Table
+from ..results.comparison import Results
 from ..runs import journal
 from ..runs.attempts import is_running
 from ..runs.directory import RunDirectory
@@ -33,6 +36,7 @@ from ..runs.state import RunState
 from . import saved_views
 from .card import Card, card, differs_tag
 from .confusion import draw_confusions
+from .summaries import FINGERPRINT_TAG, TABLE_TAG, RowSummary, summaries
 from .told import Told
 
 if TYPE_CHECKING:
@@ -220,6 +224,40 @@ class Mirror:
                 told.write(run)
                 pushed.changed += 1
             pushed.points += points
+
+    def push_rows(self, chosen: Iterable[Table], results: Results, pushed: Pushed) -> None:
+        """Have the store show the rows of ``chosen`` as ``results`` have them, and no others of these tables."""
+        mine = {table.id for table in chosen}
+        try:
+            wanted = {(row.table, row.row): row for table in chosen for row in summaries(table, results)}
+            for found in self._search(results.scale, f"tags.`{TABLE_TAG}` LIKE '%'"):
+                table = found.data.tags[TABLE_TAG]
+                row = wanted.pop((table, found.data.tags.get("variant", "")), None)
+                if row and found.data.tags.get(FINGERPRINT_TAG) != row.fingerprint:
+                    self._push_row(found.info.run_id, row)
+                elif row is None and (table in mine or table not in tables()):
+                    # its records are gone, or two came at once and this is the second
+                    self._client.delete_run(found.info.run_id)
+            for row in wanted.values():
+                created = self._client.create_run(
+                    self.experiment_id(results.scale), run_name=row.name, tags={"mlflow.user": _user()}
+                )
+                self._push_row(created.info.run_id, row)
+                self._client.set_terminated(created.info.run_id, "FINISHED")
+        except Exception as error:
+            pushed.failures["rows of the tables"] = _in_a_line(error)
+
+    def _push_row(self, run_id: str, row: RowSummary) -> None:
+        now = round(time.time() * 1000)
+        self._client.update_run(run_id, name=row.name)
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in row.metrics.items()],
+            tags=[RunTag(name, value) for name, value in row.tags.items()],
+        )
+        # last of all: what was told in part is told again
+        self._client.set_tag(run_id, FINGERPRINT_TAG, row.fingerprint)
+        self._on_call()
 
     def repair_orphans(self, scale: Scale, known: Iterable[Run], pushed: Pushed) -> None:
         """End runs that MLflow takes for running, whose directory is here, and at which nothing works.
@@ -477,8 +515,13 @@ def metric_history(uri: str, run_id: str, metric: str) -> pd.DataFrame:
 def _experiment_tags(scale: Scale) -> Iterator[tuple[str, str]]:
     # the UI otherwise guesses what the experiment is about, and may offer pages for language models
     yield "mlflow.experimentKind", "custom_model_development"
+    yield (
+        "mlflow.note.content",
+        f"The paper's tables at scale {scale}. Saved views: runs by row, or row by row.",
+    )
     for table in tables_at(scale):
         yield saved_views.tag(table, scale)
+        yield saved_views.rows_tag(table)
 
 
 def _table_tags() -> set[str]:

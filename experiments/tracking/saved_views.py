@@ -14,6 +14,7 @@ from typing import Any
 
 from ..registry.recipe import Scale
 from ..registry.table import Table
+from . import summaries
 from .card import differs_tag
 
 TAG_PREFIX = "mlflow.sharedViewState."
@@ -21,6 +22,8 @@ TAG_PREFIX = "mlflow.sharedViewState."
 _CREATED = 1767225600000
 _SECTION = "vswin"
 _RUNS_IN_CHARTS = 100
+# Always there, and a width counts only for a column whose place is said.
+_FIRST_COLUMNS = ("attributes.`Run Name`", "runDateAndNestInfo")
 _CURVES = ("train/loss", "val/top1", "train/lr", "speed/clips_per_second", "memory/peak_gib")
 
 
@@ -35,17 +38,31 @@ def row_filter(table: Table) -> str:
     return f"tags.`{table.id}` LIKE '%'"
 
 
+def rows_key(table: Table) -> str:
+    """The key of the view that has a line for each row, as in ``?viewStateShareKey=table4-rows``."""
+    return f"{table.id}-rows"
+
+
 def tag(table: Table, scale: Scale) -> tuple[str, str]:
     """The experiment's tag that holds the view of ``table``, as (key, value); the value is always the same."""
+    return TAG_PREFIX + key(table), _envelope(f"{table.id}: {table.caption}", _state(table, scale))
+
+
+def rows_tag(table: Table) -> tuple[str, str]:
+    """As ``tag``, of the view that shows ``table`` itself: one line a row, mean ± interval beside the paper's."""
+    return TAG_PREFIX + rows_key(table), _envelope(f"{table.id}, row by row: {table.caption}", _rows_state(table))
+
+
+def _envelope(name: str, state: dict[str, Any]) -> str:
     # MLflow bounds such a tag, and shows the list of views without inflating any
-    packed = zlib.compress(json.dumps(_state(table, scale), separators=(",", ":")).encode(), 9)
+    packed = zlib.compress(json.dumps(state, separators=(",", ":")).encode(), 9)
     envelope = {
-        "name": f"{table.id}: {table.caption}",
+        "name": name,
         "createdAt": _CREATED,
         "updatedAt": _CREATED,
         "state": f"deflate;{base64.b64encode(packed).decode()}",
     }
-    return TAG_PREFIX + key(table), json.dumps(envelope, separators=(",", ":"))
+    return json.dumps(envelope, separators=(",", ":"))
 
 
 def address(root: str, *, experiment: str, table: Table | None) -> str:
@@ -54,6 +71,11 @@ def address(root: str, *, experiment: str, table: Table | None) -> str:
     ``root`` is the server's first page, ``http://HOST/``, perhaps with a ``?token=``.
     """
     return _page(root, experiment, **({"viewStateShareKey": key(table)} if table else {}))
+
+
+def rows_address(root: str, *, experiment: str, table: Table) -> str:
+    """As ``address``, of the view with a line for each row."""
+    return _page(root, experiment, viewStateShareKey=rows_key(table))
 
 
 def filtered_address(root: str, *, experiment: str, table: Table) -> str:
@@ -80,17 +102,11 @@ def _state(table: Table, scale: Scale) -> dict[str, Any]:
     curves = [_chart("LINE", name) for name in _CURVES]
     results = [_chart("BAR", f"test/{view}/top1") for view in views]
     return {
-        "searchFilter": row_filter(table),
         # rows' names begin with their number: the paper's order
-        "orderByKey": _column("tags", table.id),
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "modelVersionFilter": "All Runs",
-        "datasetsFilter": [],
+        **_search(row_filter(table), order=_column("tags", table.id)),
         "selectedColumns": columns,
-        "columnOrder": columns,
-        "columnWidths": {_column("attributes", "Run Name"): 320, _column("tags", differs_tag(table.id)): 260},
+        "columnOrder": [*_FIRST_COLUMNS, *columns],
+        "columnWidths": {_FIRST_COLUMNS[0]: 320, _column("tags", differs_tag(table.id)): 260},
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": table.id}]},
         "useGroupedValuesInCharts": True,
         # the default draws the first ten
@@ -99,6 +115,37 @@ def _state(table: Table, scale: Scale) -> dict[str, Any]:
         "compareRunSections": [{"uuid": _SECTION, "name": table.id, "display": True, "isReordered": True}],
         "compareRunCharts": [*results, *curves],
         "isAccordionReordered": True,
+    }
+
+
+def _rows_state(table: Table) -> dict[str, Any]:
+    columns = [_column("tags", name) for name in summaries.COLUMNS]
+    widths = {_FIRST_COLUMNS[0]: 380, **dict.fromkeys(columns, 130)}
+    return {
+        **_search(
+            f"tags.`{summaries.TABLE_TAG}` = '{table.id}'",
+            order=_column("tags", summaries.ROW_TAG),
+        ),
+        "selectedColumns": columns,
+        "columnOrder": [*_FIRST_COLUMNS, *columns],
+        "columnWidths": {**widths, _column("tags", "row.verdict"): 260},
+        "groupBy": None,
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunSections": [{"uuid": _SECTION, "name": table.id, "display": True, "isReordered": True}],
+        "compareRunCharts": [_chart("BAR", name) for name in summaries.METRICS],
+        "isAccordionReordered": True,
+    }
+
+
+def _search(query: str, *, order: str) -> dict[str, Any]:
+    return {
+        "searchFilter": query,
+        "orderByKey": order,
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
     }
 
 

@@ -55,7 +55,9 @@ def _root(address: str, token: str | None) -> str:
 def _print_addresses(console: Console, root: str, *, experiment: str, table: Table | None) -> None:
     console.print(saved_views.address(root, experiment=experiment, table=table), soft_wrap=True)
     if table is not None:
-        console.print("the same runs one by one, not grouped:")
+        console.print("its rows, one line each, as in the paper:")
+        console.print(saved_views.rows_address(root, experiment=experiment, table=table), soft_wrap=True)
+        console.print("the runs one by one, not grouped:")
         console.print(saved_views.filtered_address(root, experiment=experiment, table=table), soft_wrap=True)
 
 

@@ -46,7 +46,7 @@ def addresses(*arguments: str) -> Iterator[list[str]]:
             server = subprocess.Popen(vswin_command("ui", *arguments), stdout=output, stderr=output)
         try:
             eventually(
-                "both addresses are printed", lambda: len(_found(log)) == 2 or server.poll() is not None, seconds=600
+                "all addresses are printed", lambda: len(_found(log)) == 3 or server.poll() is not None, seconds=600
             )
             if server.poll() is not None:
                 raise RuntimeError(log.read_text())
@@ -71,7 +71,7 @@ def close_assistant(page: Page) -> None:
 
 def picture(table: str, file: Path) -> None:
     """Table and charts of ``table``, as its saved view opens them."""
-    with addresses(table, "--records") as (view, _), a_page(width=1440, height=810) as page:
+    with addresses(table, "--records") as (view, *_), a_page(width=1440, height=810) as page:
         page.goto(f"{view}&compareRunsMode=CHART")
         page.get_by_text("matching runs").wait_for()
         close_assistant(page)

@@ -44,14 +44,6 @@ from tests.support.places import CLONE
 VARIANT = "table4/split"
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables in SQLite, made once: that takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    client(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture(autouse=True)
 def runs(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A runs folder with a store that has its tables and nothing in them."""

@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 
 from experiments.registry.catalogue import experiments, find_table
 from experiments.registry.recipe import Scale
+from experiments.results.comparison import Results
+from experiments.results.pages import page as tables_page
 from experiments.runs.run import Run
 from experiments.tracking.card import card
 from experiments.tracking.groups import color_of, group_of
@@ -40,7 +42,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def opened(runs: Path) -> Iterator[list[str]]:
-    """What ``vswin ui table4`` prints: the table's view, and its runs one by one."""
+    """The addresses that ``vswin ui table4`` prints: runs by row, the rows, the runs one by one."""
     for experiment in experiments(Scale.TINY):
         for seed in range(2):
             make_up_run(experiment.name, seed=seed, steps=20)
@@ -65,7 +67,7 @@ GROUPS = [group_of("table4", [variant.id], Scale.TINY) for variant in find_table
 
 
 def test_table_4_is_opened_filtered_and_compared(page: Page, opened: list[str]) -> None:
-    view, filtered = opened
+    view, _, filtered = opened
     # the saved view: exactly the table's rows, grouped over seeds
     page.goto(view)
     for group in GROUPS:
@@ -109,16 +111,26 @@ def test_the_filter_still_works_among_a_thousand_runs(page: Page, runs: Path, op
     for group in GROUPS:
         expect(page.get_by_text(f"Group: {group}").first).to_be_visible()
     page.goto("about:blank")
-    page.goto(opened[1])
+    page.goto(opened[2])
     # the page shows the first ones and scrolls
     expect_rows(page, lambda shown: len(shown) > 10 and {name.partition(",")[0] for name in shown} == set(labels))
 
 
 def test_the_committed_records_are_shown_in_a_throw_away_store(page: Page, runs: Path) -> None:
-    with addresses("table6", "--records") as (view, _):
+    with addresses("table6", "--records") as (view, rows, _):
         page.goto(view)
         for variant in find_table("table6").variants:
             expect(page.get_by_text(f"Group: {group_of('table6', [variant.id], Scale.MINI)}")).to_be_visible()
         expect(page.get_by_text("15 matching runs")).to_be_visible()
+        # the other view is the table itself, in the paper's order
+        page.goto("about:blank")
+        page.goto(rows)
+        expect(page.get_by_text("3 matching runs")).to_be_visible()
+        printed = tables_page(find_table("table6"), Results.load(Scale.MINI)).cells
+        expected = [f"{row['']}: {row['top-1, ours (mini)']}" for _, row in printed.iterrows()]
+        links = page.locator("a[href*='/runs/']").filter(has_text=": ")
+        eventually("the rows are shown", lambda: links.all_inner_texts() == expected, seconds=SECONDS)
+        for difference in printed["difference"]:
+            expect(page.get_by_text(difference, exact=True)).to_be_visible()
     # nothing is left of it, and the user's own runs folder was not touched
     assert not runs.exists()
