@@ -100,14 +100,15 @@ def logs(
         fail(f"{variant} has never run at scale {scale}{which}; see: vswin status {variant.partition('/')[0]}")
     step = max(steps, key=lambda step: (_FIRST_TO_READ.get(step.action, 0), _modified(step.run)))
     run = step.run
-    attempt, failure, job = run.last_attempt(), jobs.failure(run), jobs.job(run)
+    look, failure, job = jobs.look(run), jobs.failure(run), jobs.job(run)
+    attempt = look.attempt
     parts = [f"{variant} seed {run.seed} is {step.action}", step.why]
     parts += [f"attempt {attempt.number}"] if attempt else []
     parts += [f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}"] if job else []
     parts += [f"ended by: {failure}"] if failure and step.action is not Action.DONE else []
     console.print(", ".join(parts), style="bold", markup=False, soft_wrap=True)
-    if run.directory.error.exists():
-        console.print(run.directory.last_error(), style="red", markup=False, soft_wrap=True)
+    if look.error:
+        console.print(look.error, style="red", markup=False, soft_wrap=True)
         console.print(f"its traceback: {relative(run.directory.error)}", style="dim", soft_wrap=True)
         console.print(run.directory.error.read_text().rstrip(), markup=False, soft_wrap=True)
     printed = output.output_of(run)

@@ -197,7 +197,8 @@ def _mirror_all(scale: Scale) -> Pushed:
         reason = "a job does not write to SQLite, which several nodes must not share; run vswin sync on the login node"
         return Pushed(runs=len(runs), failures={"all": reason})
     # a Slurm job that died says nothing in the run's directory
-    mirror = Mirror(state=Jobs(runs).state)
+    jobs = Jobs(runs)
+    mirror = Mirror(state=lambda run: run.state(jobs.job(run)))
     pushed = mirror.round(runs)
     if not pushed.failures:
         mirror.repair_orphans(scale, runs, pushed)

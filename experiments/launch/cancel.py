@@ -59,7 +59,7 @@ def _ending(step: Step, jobs: Jobs) -> Ending | None:
 
 def _processes(run: Run, jobs: Jobs) -> list[Process]:
     """The processes that work on ``run`` or were started to: the attempt itself first, then what was submitted."""
-    attempt, submission = run.last_attempt(), jobs.submission(run)
+    attempt, submission = jobs.look(run).attempt, jobs.submission(run)
     found = [attempt.process] if attempt and attempt.job is None else []
     if submission and submission.process:
         found.append(submission.process)

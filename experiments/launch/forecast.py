@@ -291,7 +291,7 @@ def measured_rate(experiments: Sequence[Experiment], actual: Mapping[str, Actual
 
 def _so_far(run: Run) -> float | None:
     """The rate of a run that is not done, by the last line of its journal."""
-    last = run.last_entry()
+    last = run.look().last
     if last is None or not last.metrics.get("time/wall"):
         return None
     recipe = run.experiment.recipe

@@ -203,5 +203,5 @@ def _recorded(scale: Scale) -> set[tuple[str, str, str]]:
 def _blocked(sources: Collection[Run], before: list[Step]) -> str:
     for step in before:
         if step.action in (Action.FAILED, Action.DAMAGED) and step.run in sources:
-            return f"{step.run.experiment.name} {step.action.lower()}: {step.run.directory.last_error() or step.why}"
+            return f"{step.run.experiment.name} {step.action.lower()}: {step.run.look().error or step.why}"
     return f"waits for {' and '.join(source.experiment.name for source in sources)}"

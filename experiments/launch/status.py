@@ -5,7 +5,7 @@ Imports no torch and reads the last line of each journal only, so that it answer
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ..registry.catalogue import Experiment
 from ..runs.attempts import Attempt
 from ..runs.jobs import Failure, Job, Jobs
 from ..runs.journal import Entry
-from ..runs.run import Run
+from ..runs.look import Look
 from .plan import Action, Step
 
 
@@ -26,6 +26,8 @@ class Standing:
 
     ``taken`` of ``steps`` training steps (None: not known before the first); ``share`` of the training from 0 to 1.
     ``metrics`` are the newest of its journal, ``top1`` by protocol once it is tested. ``seconds_left`` of the training.
+    ``error`` is the exception of the last attempt, empty if there is none. ``was_started``: anything was done about it
+    here, or it is recorded in the results folder.
     """
 
     step: Step
@@ -39,11 +41,8 @@ class Standing:
     failure: Failure | None
     attempt: Attempt | None
     updated: float | None
-
-    @property
-    def was_started(self) -> bool:
-        """True once anything was done about it here, or recorded in the results folder."""
-        return self.step.action is Action.DONE or self.step.run.directory.path.exists()
+    error: str
+    was_started: bool
 
     @property
     def doing(self) -> str:
@@ -60,8 +59,8 @@ class Standing:
     def why(self) -> str:
         """The reason for ``step.action``: its error, what Slurm says, or the plan's own words."""
         run = self.step.run
-        if run.directory.error.exists() and self.step.action in (Action.FAILED, Action.RETRY):
-            return f"{run.directory.last_error()}; see: vswin logs {run.experiment.name} --seed {run.seed}"
+        if self.error and self.step.action in (Action.FAILED, Action.RETRY):
+            return f"{self.error}; see: vswin logs {run.experiment.name} --seed {run.seed}"
         if self.job and self.job.phase.is_live:
             where = f" on {self.job.nodes}" if self.job.nodes else ""
             waits = f", Slurm says {self.job.reason}" if self.job.reason else ""
@@ -78,8 +77,8 @@ def standings(steps: Sequence[Step], jobs: Jobs) -> list[Standing]:
 
 
 def _standing(step: Step, jobs: Jobs) -> Standing:
-    run = step.run
-    last = run.last_entry()
+    run, look = step.run, jobs.look(step.run)
+    last = look.last
     taken, steps, share = _progress(last, run.experiment)
     if step.action is Action.DONE:
         share = 1.0
@@ -89,11 +88,13 @@ def _standing(step: Step, jobs: Jobs) -> Standing:
         steps=steps,
         share=share,
         metrics=dict(last.metrics) if last else {},
-        top1=_top1(run) if step.action is Action.DONE else {},
+        top1=_top1(look, run.experiment) if step.action is Action.DONE else {},
         seconds_left=_seconds_left(last, step) if share < 1 else None,
         job=jobs.job(run),
         failure=jobs.failure(run),
-        attempt=run.last_attempt(),
+        attempt=look.attempt,
+        error=look.error,
+        was_started=look.exists or step.action is Action.DONE,
         updated=last.time if last else None,
     )
 
@@ -123,12 +124,12 @@ def _seconds_left(last: Entry | None, step: Step) -> float | None:
     return steps_left * optim.batch_size / rate
 
 
-def _top1(run: Run) -> dict[str, float]:
+def _top1(look: Look, experiment: Experiment) -> dict[str, float]:
     """By the views of each protocol, without the packages that validate a record."""
     return {
-        protocol.views: json.loads(run.directory.result(signature).read_text())["top1"]
-        for signature, protocol in run.experiment.protocols.items()
-        if run.directory.result(signature).exists()
+        protocol.views: float(look.results[signature].get("top1", math.nan))
+        for signature, protocol in experiment.protocols.items()
+        if signature in look.results
     }
 
 
@@ -150,7 +151,7 @@ def standing_json(item: Standing) -> dict[str, Any]:
         "failure": item.failure,
         "attempts": item.attempt.number if item.attempt else 0,
         "updated": item.updated,
-        "error": item.step.run.directory.last_error(),
+        "error": item.error,
         "directory": str(item.step.run.directory.path),
     }
 

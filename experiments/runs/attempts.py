@@ -181,7 +181,12 @@ def _boot() -> str:
 def is_running(run: RunDirectory) -> bool:
     """True while an attempt works on ``run``, as far as can be seen without asking Slurm."""
     attempt = Attempt.of(run)
-    if attempt is None or attempt.has_ended:
+    return attempt is not None and works_on(run, attempt)
+
+
+def works_on(run: RunDirectory, attempt: Attempt) -> bool:
+    """As ``is_running``, of the ``attempt`` that owns ``run``."""
+    if attempt.has_ended:
         return False
     if attempt.process.is_here:
         return attempt.process.alive

@@ -131,7 +131,7 @@ class RunDirectory:
 
     def last_error(self) -> str:
         """The exception of the last failed attempt with its whole message in one line, empty if none."""
-        lines = self.error.read_text().strip().splitlines() if self.error.exists() else []
+        lines = self.error.read_text(errors="replace").strip().splitlines() if self.error.exists() else []
         # frames are indented, and a message may have several lines
         begins = [number for number, line in enumerate(lines) if re.match(r"([\w<>]+\.)*[A-Z]\w*(: |$)", line)]
         return " ".join(line.strip() for line in lines[begins[-1] :]) if begins else ""

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from ..files import Damage
 from . import slurm
-from .attempts import Attempt, Submission, is_running
+from .attempts import Attempt, Submission, works_on
+from .look import Look
 from .run import Run
 from .slurm import Failure, Job, Phase
 from .state import RunState
@@ -19,15 +20,16 @@ FRUITLESS_LIMIT = 3
 
 
 class Jobs:
-    """A snapshot of the jobs of ``runs``, from at most one call of squeue and one of sacct."""
+    """A snapshot of ``runs`` and their jobs: one look at each directory, at most one call of squeue and of sacct."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        runs = list(runs)
-        # nothing is known of the jobs of a run whose notes cannot be read
-        self._damages = {run: damage for run in runs if (damage := run.damage())}
-        intact = [run for run in runs if run not in self._damages]
-        self._submissions = {run: found for run in intact if (found := Submission.of(run.directory))}
+        self._looks = {run: run.look() for run in runs}
+        self._submissions = {run: look.submission for run, look in self._looks.items() if look.submission}
         self._slurm = slurm.look({found.job for found in self._submissions.values() if found.job})
+
+    def look(self, run: Run) -> Look:
+        """What the directory of ``run`` noted when the snapshot was taken, or does now for a run that is not in it."""
+        return self._looks.get(run) or run.look()
 
     def submission(self, run: Run) -> Submission | None:
         """The last submission of ``run``; None if there was none."""
@@ -40,26 +42,26 @@ class Jobs:
 
     def state(self, run: Run) -> RunState:
         """As ``Run.state``, with what Slurm says taken into account."""
-        return run.state(self.job(run))
+        return run.state(self.job(run), look=self.look(run))
 
     def damage(self, run: Run) -> Damage | None:
-        """The damage to the notes of ``run``; None if all can be read."""
-        return self._damages.get(run)
+        """The first damage to the notes of ``run``; None if all can be read."""
+        return self.look(run).damage
 
     def failure(self, run: Run) -> Failure | None:
         """The reason why the last attempt at ``run`` (or its job, before there was any) ended too soon.
 
         None where it did not, or where nobody knows: it is still at work, was stopped in good order, or is done.
         """
-        job = self.job(run)
-        if run in self._damages or (job and job.phase.is_live):
+        job, look = self.job(run), self.look(run)
+        if look.damage or (job and job.phase.is_live):
             return None
-        attempt = run.last_attempt()
-        if run.directory.error.exists():
+        attempt = look.attempt
+        if look.has_failed:
             return Failure.OWN_ERROR
         if job and (self._submissions[run].unstarted_by(attempt) or (attempt and attempt.job == job.id)):
             return self._of_job(run, job, attempt if attempt and attempt.job == job.id else None)
-        if attempt is None or attempt.stopped or is_running(run.directory):
+        if attempt is None or attempt.stopped or works_on(run.directory, attempt):
             return None
         return Failure.KILLED
 
@@ -71,14 +73,15 @@ class Jobs:
             lost = Failure.KILLED if attempt.lost_a_rank else Failure.OWN_ERROR
             return None if attempt.stopped else lost
         together = (other for other, found in self._submissions.items() if found.job == job.id and other != run)
-        return None if any(other.directory.error.exists() for other in together) else Failure.OWN_ERROR
+        return None if any(self.look(other).has_failed for other in together) else Failure.OWN_ERROR
 
     def fruitless(self, run: Run) -> int:
         """Count the attempts in a row that machines ended without a step forward, the last one included."""
-        attempt, submission = run.last_attempt(), self._submissions.get(run)
+        look, submission = self.look(run), self._submissions.get(run)
+        attempt = look.attempt
         if submission and submission.job and submission.unstarted_by(attempt):
             return submission.unstarted + 1
-        return attempt.fruitless_by(run.last_step()) if attempt else 0
+        return attempt.fruitless_by(look.step) if attempt else 0
 
 
 __all__ = ["FRUITLESS_LIMIT", "Failure", "Job", "Jobs", "Phase"]

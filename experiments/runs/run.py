@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .. import folders
-from ..files import Damage, DamagedError, read_json
 from ..registry.catalogue import Experiment
 from ..registry.recipe import Scale
 from ..registry.stand_ins import SEED
 from . import slurm
-from .attempts import Attempt, Submission
+from .attempts import Attempt
 from .directory import RunDirectory
-from .journal import Entry
+from .look import Look
 from .state import RunState, state_of
-
-_REMEDY = "delete the test, .json and .npz: the next launch tests the model again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,51 +60,21 @@ class Run:
         """The runs that must be done before it, in this order."""
         return tuple(Run(source, SEED) for source in self.experiment.upstream)
 
-    def state(self, job: slurm.Job | None = None) -> RunState:
-        """The state of this run, tested under every protocol of its rows; ``job`` as ``state_of`` takes it."""
-        try:
-            state = state_of(self.directory, self.experiment.protocols, job)
-        except DamagedError:
-            return RunState.DAMAGED
-        # what lies beside the results of a run that is done decides nothing any more
-        damage = self._damage_of_results() if state is RunState.DONE else self.damage()
-        return RunState.DAMAGED if damage else state
+    def state(self, job: slurm.Job | None = None, *, look: Look | None = None) -> RunState:
+        """The state of this run, tested under every protocol of its rows; arguments as ``state_of`` takes them."""
+        return state_of(self.directory, self.experiment.protocols, job, look=look)
 
-    def damage(self) -> Damage | None:
-        """The first file that cannot be read: results, attempt, submission, end of the journal; None if all can.
-
-        Only what is read to plan: ``collect`` looks at every score.
-        """
-        if damage := self._damage_of_results():
-            return damage
-        try:
-            Attempt.of(self.directory)
-            Submission.of(self.directory)
-            self.directory.last_entry()
-        except DamagedError as error:
-            return error.damage
-        return None
-
-    def _damage_of_results(self) -> Damage | None:
-        try:
-            for result in self.directory.results():
-                read_json(result, remedy=_REMEDY)
-        except DamagedError as error:
-            return error.damage
-        return None
+    def look(self) -> Look:
+        """What its directory notes, now; whoever asks for several things looks once."""
+        return Look.at(self.directory)
 
     def last_attempt(self) -> Attempt | None:
-        """The attempt that owns its directory; None if there never was any, or where a note of it is damaged."""
-        return None if self.damage() else Attempt.of(self.directory)
-
-    def last_entry(self) -> Entry | None:
-        """The last line of its journal; None if there is none, or where a note of it is damaged."""
-        return None if self.damage() else self.directory.last_entry()
+        """The attempt that owns its directory; None if there never was any, or where its note is damaged."""
+        return self.look().attempt
 
     def last_step(self) -> int:
-        """The last step in its journal; 0 if there is none, or where a note of it is damaged."""
-        last = self.last_entry()
-        return last.step if last else 0
+        """The last step in its journal; 0 if there is none, or where that is damaged."""
+        return self.look().step
 
 
 def existing(experiments: Iterable[Experiment]) -> Iterator[Run]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from experiments.launch.plan import Action, plan_now
 from experiments.registry.catalogue import find_variant
 from experiments.registry.recipe import Scale
 from experiments.results.verify import verify
-from experiments.runs.attempts import Process, Submission
+from experiments.runs.attempts import Attempt, Submission
 from experiments.runs.run import Run
 from tests.support.damages import DAMAGES, Damaging, dangling, empty, garbage, missing
 from tests.support.finished_runs import finished_run
@@ -42,7 +42,11 @@ def _folders(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def two_runs() -> tuple[Run, Run]:
     runs = tuple(finished_run(find_variant("table4/split"), seed=seed, top1=70.0 + seed) for seed in range(2))
     for run in runs:
-        gone = Process.of(os.getpid())
+        attempt = Attempt.of(run.directory)
+        assert attempt
+        # nothing works on them any more
+        gone = replace(attempt.process, ticks=0)
+        replace(attempt, process=gone).note(run.directory)
         Submission(profile="local", at=0.0, log="", process=gone).note(run.directory)
     return runs[0], runs[1]
 
@@ -79,8 +83,8 @@ def test_an_unfinished_run_with_a_damaged_note_waits_for_its_user(file: str, dam
         result.unlink()
     path = damaged.directory.path / file
     damage(path)
-    if damage is not garbage and (file == "journal.jsonl" or damage is dangling):
-        # an empty journal is one of a run before its first step, and a link to nothing is no file
+    if (file, damage) == ("journal.jsonl", empty):
+        # as that of a run before its first step
         return
     text = call("status", "table4", "--seeds", "2").output
     assert "1 DAMAGED" in text

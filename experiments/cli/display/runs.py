@@ -37,14 +37,15 @@ _TOLD = 3
 
 def step_json(step: Step) -> dict[str, Any]:
     """A step of a plan as plain data."""
+    look = step.run.look()
     return {
         "variants": [variant.id for variant in step.run.experiment.variants],
         "seed": step.run.seed,
         "signature": step.run.signature,
         "action": step.action,
         "why": step.why,
-        "step": step.run.last_step(),
-        "error": step.run.directory.last_error(),
+        "step": look.step,
+        "error": look.error,
         "directory": str(step.run.directory.path),
     }
 
@@ -55,12 +56,16 @@ def show_plan(console: Console, steps: Sequence[Step], *, title: str) -> None:
     for heading in ("variant", "seed", "step", "action", "why"):
         grid.add_column(heading, justify="right" if heading in ("seed", "step") else "left", overflow="fold")
     for step in steps:
-        why = step.run.directory.last_error() if step.action in (Action.RETRY, Action.FAILED) else ""
+        look = step.run.look()
+        why = look.error if step.action in (Action.RETRY, Action.FAILED) else ""
         why = f"{why}; --mode retry retries it" if why and step.action is Action.FAILED else why or step.why
-        taken = step.run.last_step()
         name = Text(step.run.experiment.name, overflow="fold")
         grid.add_row(
-            name, str(step.run.seed), str(taken or ""), Text(step.action.value, style=_SIGNS[step.action][1]), Text(why)
+            name,
+            str(step.run.seed),
+            str(look.step or ""),
+            Text(step.action.value, style=_SIGNS[step.action][1]),
+            Text(why),
         )
     console.print(grid)
     counts = Counter(step.action for step in steps)
