@@ -75,6 +75,19 @@ def naming(path: Path, *, remedy: str) -> Iterator[None]:
         raise DamagedError(Damage(path, f"is not what it should be ({error})", remedy)) from error
 
 
+def set_aside(path: Path) -> Path:
+    """Rename what lies at ``path``, whatever it is, and return where it lies now: ``<name>.damaged-<n>``."""
+    return path.rename(beside(path))
+
+
+def beside(path: Path) -> Path:
+    """The first free ``<name>.damaged-<n>`` beside ``path``."""
+    number = 1
+    while (free := path.with_name(f"{path.name}.damaged-{number}")).exists() or free.is_symlink():
+        number += 1
+    return free
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number of JSON")
 

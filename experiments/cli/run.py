@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -34,6 +35,9 @@ from .options import (
     ViewsOption,
     WorkersOption,
 )
+
+if TYPE_CHECKING:
+    from ..launch.repair import Repair
 
 
 def check(
@@ -158,6 +162,7 @@ def _show_preview(table: list[str], *, scale: Scale, seeds: int, mode: Mode, tar
 
 def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
     """Say what came of a launch; its runs were drawn while they went on."""
+    _show_repaired(console, launched.repaired)
     total = len(launched.steps)
     if not launched.undone:
         console.print(f"nothing to do: all {total} runs are done")
@@ -201,6 +206,7 @@ def run(
         done = run_variant(variant, seed=seed, scale=scale, runtime=runtime, observer=progress)
     if done is None:
         return
+    _show_repaired(console, done.repaired)
     _show_behind(console, done.behind)
     for path in done.records:
         console.print(f"{done.run.name}: {result(load(path))}")
@@ -212,6 +218,12 @@ def run(
         console.print(
             f"its record is in {recorded}, so it is not trained again; with VSWIN_RESULTS=again it is", soft_wrap=True
         )
+
+
+def _show_repaired(console: Console, repaired: Iterable[Repair]) -> None:
+    """A line for each damage, with what was done about it."""
+    for each in repaired:
+        console.print(f"damaged  {each}", markup=False, soft_wrap=True)
 
 
 def _show_behind(console: Console, behind: str) -> None:

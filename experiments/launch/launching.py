@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vswin.errors import ExplainedError, UsageError
 
@@ -18,12 +19,16 @@ from ..files import locked
 from ..registry.catalogue import Experiment, experiments, find_experiment, find_variant, tables_at
 from ..registry.recipe import Scale
 from ..registry.stand_ins import SEED
+from ..runs.jobs import Jobs
 from ..runs.run import Run
 from ..runs.runtime import Runtime, default_runtime
 from ..runs.slurm import SlurmError
 from ..runs.state import RunState
-from .plan import Action, Ended, Mode, Step, plan_now
+from .plan import Action, Ended, Mode, Step, plan_now, plan_of, runs_of
 from .profiles import LOCAL, Profile, find_profile
+
+if TYPE_CHECKING:
+    from .repair import Repair
 
 
 class NotReadyError(ExplainedError, RuntimeError):
@@ -53,7 +58,8 @@ class Target:
 class Launched:
     """The outcome of a launch.
 
-    ``adopted``: jobs of an earlier launch that died before it had noted them. ``skipped``: runs that failed before, in
+    ``adopted``: jobs of an earlier launch that died before it had noted them. ``repaired``: damage to runs that was
+    repaired before they went on. ``skipped``: runs that failed before, in
     mode read-only everything that is not done, and where a launch on this machine finds all other runs on a cluster,
     those. ``on_cluster``: runs that wait or work there. On this machine runs are ``started``, and end as ``finished``
     or ``failed``; on a cluster they are ``submitted`` as ``jobs``, except for ``blocked`` ones, whose upstream runs
@@ -63,6 +69,7 @@ class Launched:
     scale: Scale
     steps: tuple[Step, ...]
     adopted: tuple[str, ...] = ()
+    repaired: tuple[Repair, ...] = ()
     skipped: tuple[Step, ...] = ()
     on_cluster: tuple[Step, ...] = ()
     started: tuple[Step, ...] = ()
@@ -95,11 +102,15 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class RunHere:
-    """A run that is done: its ``records``, one for each test, and what MLflow has not been told (empty if nothing)."""
+    """A run that is done: its ``records``, one for each test, and what MLflow has not been told (empty if nothing).
+
+    ``repaired``: damage to it, or to what it starts from, that was repaired before.
+    """
 
     run: Run
     records: tuple[Path, ...]
     behind: str = ""
+    repaired: tuple[Repair, ...] = ()
 
 
 class Observer:
@@ -136,9 +147,13 @@ def preview(
     target: Target | None = None,
 ) -> Preview:
     """Plan a launch and stop. Needs no data, no weights and no Slurm: what is missing is listed."""
+    from .repair import found
+
     target = target or Target()
     profile = find_profile(target.profile)
-    steps = todo = plan_now(experiments(scale, tables_at(scale, tables)), seeds=range(seeds), mode=mode)
+    chosen = experiments(scale, tables_at(scale, tables))
+    runs = runs_of(chosen, range(seeds))
+    steps = todo = plan_of(chosen, seeds=range(seeds), jobs=(jobs := Jobs(runs)), mode=mode, damages=found(runs, jobs))
     scripts: list[str] = []
     if profile:
         from .cluster import scripts as scripts_of
@@ -168,15 +183,18 @@ def launch(
     and returns. Raises ExplainedError where it could not work: a name, data, weights, memory, uncommitted code.
     """
     from .cluster import adopt
+    from .repair import repair
 
     target, observer = target or Target(), observer or Observer()
     chosen = experiments(scale, tables_at(scale, tables))
     profile = find_profile(target.profile)
     with locked(folders.runs() / scale / ".launch.lock", on_wait=observer.waiting):
         adopted = adopt(scale)
-        steps = tuple(plan_now(chosen, seeds=range(seeds), mode=mode))
-        launched = Launched(scale=scale, steps=steps, adopted=tuple(adopted))
         read_only = mode is Mode.READ_ONLY
+        runs = runs_of(chosen, range(seeds))
+        repaired = () if read_only else tuple(repair(runs, Jobs(runs)))
+        steps = tuple(plan_now(chosen, seeds=range(seeds), mode=mode))
+        launched = Launched(scale=scale, steps=steps, adopted=tuple(adopted), repaired=repaired)
         skipped = tuple(step for step in launched.undone if read_only or step.action in (Action.FAILED, Action.DAMAGED))
         launched = replace(launched, skipped=skipped)
         observer.planned(launched)
@@ -206,18 +224,25 @@ def run(
     from ..job.body import run_one
     from ..results.collect import records_of
     from ..tracking.follow import Follower
+    from .repair import repair
 
     observer = observer or Observer()
     runtime = runtime or default_runtime(scale)
     experiment = find_experiment(scale, find_variant(variant))
     if experiment.is_upstream and seed != SEED:
         raise UsageError(f"{variant} has one run, of seed {SEED}, shared by all that starts from it")
+    world = World.from_environment()
+    repaired: list[Repair] = []
+    if world.size == 1:
+        # of several processes none may see the directory change while it plans
+        runs = runs_of([experiment], [seed])
+        repaired = repair(runs, Jobs(runs))
     steps = plan_now([experiment], seeds=[seed], mode=Mode.RETRY)
     todo = [step for step in steps if step.action is not Action.DONE]
-    is_first = World.from_environment().is_first
+    is_first = world.is_first
     if is_first:
         for step in todo:
-            if step.action in (Action.RUNNING, Action.PENDING):
+            if step.action in (Action.RUNNING, Action.PENDING, Action.DAMAGED):
                 raise BusyError(f"{step.run.name} is {step.action}: {step.why}")
         _check_ready(todo)
     behind: list[str] = []
@@ -242,7 +267,7 @@ def run(
     for protocol in experiment.protocols:
         result = asked.directory.result(protocol)
         records += [result] if result.exists() else records_of(asked, protocol)
-    return RunHere(run=asked, records=tuple(records), behind="; ".join(filter(None, behind)))
+    return RunHere(run=asked, records=tuple(records), behind="; ".join(filter(None, behind)), repaired=tuple(repaired))
 
 
 # ---------------------------------------------------------------------------------------------------- this machine

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from ..files import Damage
 from ..registry.catalogue import Experiment
@@ -175,19 +176,24 @@ def plan_now(experiments: Iterable[Experiment], *, seeds: Iterable[int], mode: M
 
 
 def plan_of(
-    experiments: Iterable[Experiment], *, seeds: Iterable[int], jobs: Jobs, mode: Mode = Mode.CACHED
+    experiments: Iterable[Experiment],
+    *,
+    seeds: Iterable[int],
+    jobs: Jobs,
+    mode: Mode = Mode.CACHED,
+    damages: Mapping[Run, Damage] = MappingProxyType({}),
 ) -> list[Step]:
-    """``plan`` by what ``jobs`` and the results folder say."""
+    """``plan`` by what ``jobs``, the results folder and a closer look at the files of runs (``damages``) say."""
     experiments = list(experiments)
     recorded = {scale: _recorded(scale) for scale in {experiment.scale for experiment in experiments}}
     return plan(
         experiments,
         seeds=seeds,
-        state=jobs.state,
+        state=lambda run: RunState.DAMAGED if run in damages else jobs.state(run),
         mode=mode,
         failure=jobs.failure,
         fruitless=jobs.fruitless,
-        damage=jobs.damage,
+        damage=lambda run: damages.get(run) or jobs.damage(run),
         recorded=lambda run: all(
             (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in run.experiment.protocols
         ),

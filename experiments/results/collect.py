@@ -15,12 +15,13 @@ from ..files import Damage, DamagedError, read_bytes, write_bytes, write_text
 from ..registry.catalogue import find_experiment, find_variant
 from ..registry.recipe import Scale
 from ..runs import journal
-from ..runs.directory import published_folder
+from ..runs.directory import RunDirectory, published_folder
 from ..runs.run import Run
-from .record import UNREADABLE, Curve, Details, RecordError, content_digest, dump, load, pack
+from .record import UNREADABLE, Curve, Details, Record, RecordError, content_digest, dump, load, pack
 from .recorded import SCHEMA
 from .verify import check_numbers, examine
 
+_REMEDY = "vswin launch sets the test aside, and tests the model again"
 _TOP = 5
 # What a training is judged by; the journal also holds what the machine did.
 _CURVES = ("train/loss", "train/top1", "train/lr", "val/top1", "speed/clips_per_second")
@@ -80,12 +81,18 @@ def _collected(result: Path, *, scale: Scale, journal_of: Run | None) -> Path | 
         return _collect(result, scale=scale, journal_of=journal_of)
     except DamagedError as error:
         return error.damage
+    except OSError as error:
+        # a directory in the place of a record, or a folder that cannot be written to
+        where = Path(error.filename2 or error.filename or result)
+        return Damage(where, error.strerror or str(error), "move away what is there, and collect again")
 
 
 def _collect(result: Path, *, scale: Scale, journal_of: Run | None) -> Path:
     record = load(result)
     if record.scale is not scale:
         raise RecordError(f"{result} is a record of scale {record.scale} among runs of scale {scale}")
+    if journal_of:
+        _check_own(record, journal_of.directory, result)
     found = details(result.with_suffix(".npz"), journal_of=journal_of)
     check_numbers(record, found, result)
     record = replace(record, schema=SCHEMA, details=content_digest(found))
@@ -95,6 +102,9 @@ def _collect(result: Path, *, scale: Scale, journal_of: Run | None) -> Path:
     except DamagedError:
         # missing as well as damaged: the run has what it takes to write it
         there = None
+    if there and journal_of and (lacking := _steps_lacking(found, record)):
+        remedy = "its record keeps the curves that it has; put the journal back, or delete the record to have it anew"
+        raise DamagedError(Damage(journal_of.directory.journal, f"lacks {lacking} steps of training", remedy))
     if there != record:
         # the npz first: a record is complete when its JSON is there
         write_bytes(target.with_suffix(".npz"), pack(found))
@@ -102,18 +112,40 @@ def _collect(result: Path, *, scale: Scale, journal_of: Run | None) -> Path:
     return target
 
 
+def check_test(run: RunDirectory, protocol: str) -> None:
+    """See that the record of a test of ``run`` is its own, and follows from the scores beside it.
+
+    Raises DamagedError.
+    """
+    result = run.result(protocol)
+    record = load(result)
+    _check_own(record, run, result)
+    check_numbers(record, details(result.with_suffix(".npz"), journal_of=None), result)
+
+
+def _check_own(record: Record, run: RunDirectory, result: Path) -> None:
+    its = (record.scale, record.signature, record.seed, record.protocol)
+    if its != (run.scale, run.signature, run.seed, result.stem):
+        raise DamagedError(Damage(result, "is the record of another test", _REMEDY))
+
+
+def _steps_lacking(found: Details, record: Record) -> int:
+    """Count the steps of training that are not in the curves."""
+    loss = found.curves.get("train/loss")
+    return (record.provenance.steps or 0) - (len(loss.steps) if loss else 0)
+
+
 def details(predictions: Path, *, journal_of: Run | None) -> Details:
     """The details of a test, from its predictions and, where the model was trained here, the run's journal.
 
     Raises DamagedError if one of them cannot be read.
     """
-    remedy = "delete it and its record (.json): the next launch tests the model again"
-    content = io.BytesIO(read_bytes(predictions, remedy=remedy))
+    content = io.BytesIO(read_bytes(predictions, remedy=_REMEDY))
     try:
         with np.load(content, allow_pickle=False) as archive:
             scores, labels, broken = archive["scores"], archive["labels"], archive["broken"]
     except UNREADABLE as error:
-        raise DamagedError(Damage(predictions, f"are no scores ({type(error).__name__}: {error})", remedy)) from error
+        raise DamagedError(Damage(predictions, f"are no scores ({type(error).__name__}: {error})", _REMEDY)) from error
     best = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
     curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
     for entry, _ in journal.read(journal_of.directory.journal) if journal_of else ():

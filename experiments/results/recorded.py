@@ -62,20 +62,20 @@ def recorded(scale: Scale) -> Iterator[tuple[Path, Damage | None]]:
     for path in sorted(folders.records(scale).glob("*.json")):
         try:
             check_name(path, record_name(read_fields(path)))
-            _check_archive(path.with_suffix(".npz"))
+            check_archive(path.with_suffix(".npz"))
         except DamagedError as error:
             yield path, error.damage
         else:
             yield path, None
 
 
-def _check_archive(path: Path) -> None:
-    """See that an npz is whole: its own checksums notice every flipped bit."""
-    read_bytes(path, remedy=REMEDY)
+def check_archive(path: Path, *, remedy: str = REMEDY) -> None:
+    """See that an npz is whole: its own checksums notice every flipped bit. Raises DamagedError."""
+    read_bytes(path, remedy=remedy)
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-        raise DamagedError(Damage(path, f"is no whole archive ({error})", REMEDY)) from error
+        raise DamagedError(Damage(path, f"is no whole archive ({error})", remedy)) from error
     if broken:
-        raise DamagedError(Damage(path, f"its part {broken} is damaged", REMEDY))
+        raise DamagedError(Damage(path, f"its part {broken} is damaged", remedy))

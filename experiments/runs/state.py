@@ -38,7 +38,7 @@ def state_of(
     if all(protocol in look.results for protocol in protocols) and not look.of_results:
         # what lies beside the results of a run that is done decides nothing any more
         return RunState.DONE
-    if live := _live(look, job):
+    if live := live_state(look, job):
         return live
     if look.damage:
         return RunState.DAMAGED
@@ -49,7 +49,7 @@ def state_of(
     return RunState.INTERRUPTED if look.attempt else RunState.NEW
 
 
-def _live(look: Look, job: slurm.Job | None) -> RunState | None:
+def live_state(look: Look, job: slurm.Job | None) -> RunState | None:
     """The state of a run that something works on, or waits to; None if nothing does."""
     attempt = look.attempt
     if job and job.phase.is_live:

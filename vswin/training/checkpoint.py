@@ -116,6 +116,11 @@ def available(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.safetensors"))
 
 
+def check(path: Path) -> int:
+    """The number of steps taken that ``path`` holds; raises CheckpointError unless it is what was written."""
+    return int(_read(path)[0]["step"])
+
+
 def load(path: Path, *, state: TrainState) -> int:
     """Restore ``state`` from ``path``; returns the number of steps taken.
 
