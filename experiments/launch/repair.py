@@ -14,6 +14,7 @@ from pathlib import Path
 from ..files import Damage, DamagedError, beside, locked, read_json, set_aside, write_bytes, write_json
 from ..results.collect import check_test
 from ..results.recorded import check_archive
+from ..results.verify_runs import walk
 from ..runs import journal
 from ..runs.directory import RunDirectory
 from ..runs.jobs import Jobs
@@ -150,16 +151,9 @@ def _of_journal(run: RunDirectory) -> Iterator[Fault]:
         if path.exists() or path.is_symlink():
             yield Fault(Damage(path, "is no file", SET_ASIDE), partial(set_aside, path))
         return
-    end = step = 0
-    try:
-        for entry, offset in journal.read(path):
-            if entry.step <= step:
-                what = f"step {entry.step} comes after step {step}"
-                yield Fault(Damage(path, what, CUT), partial(_cut, run, end, step))
-                return
-            end, step = offset, entry.step
-    except DamagedError as error:
-        yield Fault(Damage(path, error.damage.what, CUT), partial(_cut, run, end, step))
+    found = walk(path)
+    if found.damage:
+        yield Fault(Damage(path, found.damage.what, CUT), partial(_cut, run, found.end, found.step))
 
 
 def _cut(run: RunDirectory, end: int, step: int) -> None:
@@ -190,12 +184,12 @@ def _of_checkpoints(run: RunDirectory) -> Iterator[Fault]:
     saved = sorted(run.checkpoints.glob("step-*.safetensors"))
     if not saved:
         return
-    from vswin.training.checkpoint import CheckpointError, check
+    from vswin.training.checkpoint import CheckpointError, examine
 
     problems = {}
     for path in reversed(saved):
         try:
-            check(path)
+            examine(path)
         except CheckpointError as error:
             problems[path] = str(error).removeprefix(f"{path} ").removeprefix("is damaged: ")
         else:

@@ -131,8 +131,9 @@ def _check_own(record: Record, run: RunDirectory, result: Path) -> None:
 
 def _steps_lacking(found: Details, record: Record) -> int:
     """Count the steps of training that are not in the curves."""
-    loss = found.curves.get("train/loss")
-    return (record.provenance.steps or 0) - (len(loss.steps) if loss else 0)
+    # a loss that is not finite is left out, the rate of a step never is
+    longest = max((len(curve.steps) for curve in found.curves.values()), default=0)
+    return (record.provenance.steps or 0) - longest
 
 
 def details(predictions: Path, *, journal_of: Run | None) -> Details:

@@ -22,10 +22,11 @@ def half(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """One bit, in the first number of a text or a third into an archive."""
+    """One bit, in the first number of a text or in the middle of an archive."""
     content = bytearray(path.read_bytes())
     digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
-    content[len(content) // 3 if path.suffix == ".npz" else digits[0]] ^= 1
+    places = {".npz": len(content) // 3, ".safetensors": 2 * len(content) // 3}
+    content[places[path.suffix] if path.suffix in places else digits[0]] ^= 1
     path.write_bytes(content)
 
 

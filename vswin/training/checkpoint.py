@@ -116,9 +116,20 @@ def available(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.safetensors"))
 
 
-def check(path: Path) -> int:
-    """The number of steps taken that ``path`` holds; raises CheckpointError unless it is what was written."""
-    return int(_read(path)[0]["step"])
+@dataclass(frozen=True)
+class Content:
+    """A checkpoint that is whole: the steps taken, the weights to test, and whether step's validation is to be done."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    awaits_validation: bool
+
+
+def examine(path: Path) -> Content:
+    """The content of ``path``, for whoever has no model; raises CheckpointError unless it is what was written."""
+    header, tensors = _read(path)
+    averaged = _taken(tensors, "average/module.")
+    return Content(int(header["step"]), averaged or _taken(tensors, "model/"), bool(header.get("pending")))
 
 
 def load(path: Path, *, state: TrainState) -> int:
