@@ -27,6 +27,7 @@ from ..runs.journal import Journal, read
 from ..runs.run import Run
 from ..runs.runtime import Runtime
 from ..runs.state import RunState
+from ..runs.weights import lost_weights
 from ..tracking.follow import Follower
 from . import provenance
 from .clock import Clock, gpus
@@ -144,7 +145,9 @@ def run_one(
     world = World.from_environment()
     experiment = find_experiment(scale, find_variant(variant))
     same = experiment.recipe.signature == signature
-    if same and Run(experiment, seed).state() is RunState.DONE:
+    # what others start from is no record: it is made again from the newest checkpoint
+    lost = same and experiment.is_upstream and lost_weights(run)
+    if same and not lost and Run(experiment, seed).state() is RunState.DONE:
         return
     # the first process owns the directory; the others only compute
     owner = Ownership(run) if world.is_first else None
@@ -222,7 +225,7 @@ def _train_and_test(
         result = training.run(model, train_videos, directory=run.checkpoints, watch=watch, validate=evaluator.validate)
         if result.end is End.STOPPED:
             _stop_now(run, result, stop=stop, world=world)
-        if owner and not run.weights.exists():
+        if owner and lost_weights(run):
             # the file alone says what it is and how to show it videos
             metadata = {"recipe": json.dumps(to_dict(recipe))}
             save_weights(result.model, run.weights, classes=train_videos.classes, metadata=metadata)

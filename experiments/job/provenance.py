@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vswin.config import Split
 
 from .. import folders
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from ..registry.recipe import Recipe, to_dict
 from ..registry.stand_ins import weights_name
 from ..results.record import Checkpoint
@@ -126,9 +126,16 @@ def sha256(file: Path) -> str:
 
 
 def started_from(run: RunDirectory, recipe: Recipe) -> Checkpoint | None:
-    """The file of weights that ``run`` starts from; None from scratch."""
+    """The weights that ``run`` starts from; None from scratch. Raises vswin's WeightsError."""
     name = weights_name(recipe.init)
-    return None if name is None else Checkpoint(file=name, sha256=sha256(weights_file(name, scale=run.scale)))
+    return None if name is None else identity(weights_file(name, scale=run.scale), name=name)
+
+
+def identity(file: Path, *, name: str) -> Checkpoint:
+    """The digests of the weights in ``file``, which records call ``name``; raises vswin's WeightsError."""
+    from vswin.models import read_checkpoint, tensor_digest
+
+    return Checkpoint(file=name, sha256=sha256(file), tensors=tensor_digest(read_checkpoint(file)))
 
 
 def note_attempt(
@@ -153,17 +160,24 @@ def note_attempt(
 
 
 def _insist_on_same_start(run: RunDirectory, videos: VideoList, weights: Checkpoint | None) -> None:
-    found = {"train": videos.fingerprint, **({"weights": weights.sha256} if weights else {})}
-    if not run.data.exists():
-        write_json(run.data, found)
-        return
-    noted = json.loads(run.data.read_text())
-    changes = [name for name in sorted(found | noted) if found.get(name) != noted.get(name)]
-    if changes:
-        what = "the weights it started from" if changes == ["weights"] else "the videos"
+    digests = {"weights": weights.sha256, "tensors": weights.tensors} if weights else {}
+    found = {"train": videos.fingerprint, **digests}
+    noted = read_json(run.data, remedy="delete the run to start over") if run.data.exists() else found
+    if not _same_weights(noted, weights) or noted.get("train") != videos.fingerprint:
+        what = "the videos" if noted.get("train") != videos.fingerprint else "the weights it started from"
         raise OtherDataError(
             f"{what} are not those that this run began with; bring them back, or delete {run.path} to start over"
         )
+    # the same weights may lie in another file now, or be those of an attempt that noted only which file it was
+    write_json(run.data, found)
+
+
+def _same_weights(noted: Mapping[str, Any], weights: Checkpoint | None) -> bool:
+    """True where an attempt that ``noted`` this started from ``weights``; earlier versions noted only their file."""
+    if weights is None or "weights" not in noted:
+        return weights is None and "weights" not in noted
+    before = Checkpoint(file=weights.file, sha256=noted["weights"], tensors=noted.get("tensors"))
+    return before.same_as(weights) is True
 
 
 def note_machine(run: RunDirectory, found: Mapping[str, Any]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,7 @@ def evaluate_published(
             report("tested before; nothing to do")
             return load(result)
 
-        model, loaded = _loaded(checkpoint, variant, scale=scale)
+        model, loaded, tensors = _loaded(checkpoint, variant, scale=scale)
         model.to(world.device)
         if world.is_first:
             device = provenance.machine(world)["device"]
@@ -113,16 +113,16 @@ def evaluate_published(
             predictions,
             evaluator=evaluator,
             protocol=recipe.protocol,
-            weights=source,
+            weights=replace(source, tensors=tensors),
             code=code,
             clock=clock,
             partial=partial,
         )
 
 
-def _loaded(checkpoint: Path, variant: Variant, *, scale: Scale) -> tuple[nn.Module, str]:
-    """The model of ``variant`` with the weights in ``checkpoint``, and what became of every weight."""
-    from vswin.models import WeightsError, build, count_classes, load_state, read_checkpoint
+def _loaded(checkpoint: Path, variant: Variant, *, scale: Scale) -> tuple[nn.Module, str, str]:
+    """The model of ``variant`` with the weights in ``checkpoint``, what became of every weight, and their digest."""
+    from vswin.models import WeightsError, build, count_classes, load_state, read_checkpoint, tensor_digest
 
     config = variant.at(scale).model
     source = f"checkpoint {checkpoint}"
@@ -134,4 +134,6 @@ def _loaded(checkpoint: Path, variant: Variant, *, scale: Scale) -> tuple[nn.Mod
             "test it under a variant of the data set that it was trained on, or see vswin predict"
         )
     model = build(config)
-    return model, str(load_state(model, state, source=source))
+    loaded = str(load_state(model, state, source=source))
+    # after its shapes were compared: what a file claims to hold may be larger than memory
+    return model, loaded, tensor_digest(state)

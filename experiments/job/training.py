@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from vswin.config import InitConfig, VideoInitConfig
 
 from ..registry.recipe import Recipe, Scale
+from ..registry.stand_ins import origin
 from ..results.record import Batches
 from ..runs.runtime import Runtime
 from ..runs.weights import weights_file
-from .errors import NoGpuError
+from .errors import NoGpuError, UpstreamError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from vswin.data.annotations import VideoList
     from vswin.training.distributed import World
@@ -51,18 +52,33 @@ def initial_model(recipe: Recipe, *, scale: Scale, seed: int, runtime: Runtime) 
     """The model before its first step, on the CPU. Prints what became of the weights that it starts from."""
     import torch
 
-    from vswin.models import HeadLoading, build, inflate, load_checkpoint, read_checkpoint
+    from vswin.models import HeadLoading, build, inflate, load_state
 
     # random initial weights, of the new head at least, are a function of the seed
     torch.manual_seed(seed)
     model = build(recipe.model, activation_checkpointing=runtime.recompute)
     match recipe.init:
         case InitConfig(image=str(name), embedding=embedding, bias=bias):
-            image = read_checkpoint(weights_file(name, scale=scale))
+            image = _read(name, scale=scale)
             print(inflate(image, model, embedding=embedding, bias=bias), flush=True)
         case VideoInitConfig(video=name):
-            print(load_checkpoint(model, weights_file(name, scale=scale), head=HeadLoading.KEEP), flush=True)
+            source = f"checkpoint {weights_file(name, scale=scale)}"
+            print(load_state(model, _read(name, scale=scale), head=HeadLoading.KEEP, source=source), flush=True)
     return model
+
+
+def _read(name: str, *, scale: Scale) -> Mapping[str, Tensor]:
+    """The weights called ``name``; raises UpstreamError where those of an upstream run are damaged."""
+    from vswin.models import DamagedWeightsError, read_checkpoint
+
+    try:
+        return read_checkpoint(weights_file(name, scale=scale))
+    except DamagedWeightsError as error:
+        made_by = origin(name)
+        if made_by is None:
+            raise
+        again = f"vswin run {made_by[0]} --scale {scale}"
+        raise UpstreamError(f"{error.path} {error.what}; {again} makes it again from its checkpoint") from error
 
 
 @dataclass(frozen=True, kw_only=True)

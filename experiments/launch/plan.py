@@ -16,6 +16,7 @@ from ..results.recorded import recorded
 from ..runs.jobs import FRUITLESS_LIMIT, Failure, Jobs
 from ..runs.run import Run
 from ..runs.state import RunState
+from ..runs.weights import lost_weights
 
 
 class Mode(StrEnum):
@@ -120,12 +121,13 @@ def plan(
     fruitless: Callable[[Run], int] = lambda run: 0,
     recorded: Callable[[Run], bool] = lambda run: False,
     damage: Callable[[Run], Damage | None] = lambda run: None,
+    lost_weights: Callable[[Run], bool] = lambda run: False,
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early.
 
     Before them, once, what they start from (see ``upstream``): an upstream run has one seed, whatever ``seeds`` are.
     A run that was never started here but has its records is done, too; one that others start from only if none of them
-    has work left, since its weights are no record.
+    has work left, since its weights are no record. One that has lost its weights is not done while others need them.
     """
     experiments = list(experiments)
     named = {experiment.recipe.signature for experiment in experiments}
@@ -135,6 +137,9 @@ def plan(
     undone = [run for run in todo if states[run] is not RunState.DONE and run not in only_recorded]
     # the weights of an upstream run are no record: while others have work left, it has to be there
     needed = {source for run in undone for source in run.upstream}
+    asked = {run for run in todo if run.experiment.is_upstream and run.signature in named}
+    lost = {source for source in needed | asked if states[source] is RunState.DONE and lost_weights(source)}
+    states |= dict.fromkeys(lost, RunState.UNTESTED)
     steps: list[Step] = []
     # done, and to be done again
     anew: set[Run] = set()
@@ -147,6 +152,8 @@ def plan(
         action, why = decide(states[run], own, failure(run), fruitless(run))
         if action is Action.DAMAGED:
             why = str(damage(run) or why)
+        if run in lost:
+            why = "its weights are missing or damaged; they are made again from its newest checkpoint"
         if action.needs_work and states[run] is RunState.DONE:
             anew.add(run)
         sources = tuple(source for source in run.upstream if states[source] is not RunState.DONE or source in anew)
@@ -194,6 +201,7 @@ def plan_of(
         failure=jobs.failure,
         fruitless=jobs.fruitless,
         damage=lambda run: damages.get(run) or jobs.damage(run),
+        lost_weights=lambda run: lost_weights(run.directory),
         recorded=lambda run: all(
             (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in run.experiment.protocols
         ),

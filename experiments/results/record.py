@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
@@ -56,14 +56,45 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A file of weights: its name and the sha256 of its content.
+    """A file of weights: its name and the sha256 of its content; ``tensors`` is the digest of what it holds.
 
     What a training started from has the name that its recipe says: of a published file, or of a run of ours as
-    ``upstream/<row>@<signature>``.
+    ``upstream/<row>@<signature>``. Equal weights have one digest of tensors, whatever files they lie in; older records
+    have none.
     """
 
     file: str
     sha256: str
+    tensors: str | None = None
+
+    def same_as(self, other: Checkpoint) -> bool | None:
+        """True where a digest of one kind says that the weights are equal, False where it says that they are not.
+
+        None where that cannot be told: the files differ, and only one of the two has a digest of its tensors.
+        """
+        if self.tensors and other.tensors:
+            return self.tensors == other.tensors
+        if self.sha256 == other.sha256:
+            return True
+        return None if self.tensors or other.tensors else False
+
+
+def by_weights(found: Sequence[Checkpoint | None]) -> list[int]:
+    """A number for each of ``found``, the same for equal weights: by one digest, or through others that have both."""
+    numbers = list(range(len(found)))
+    for place, one in enumerate(found):
+        for earlier, other in enumerate(found[:place]):
+            if one is other or (one and other and one.same_as(other)):
+                numbers = [numbers[earlier] if number == numbers[place] else number for number in numbers]
+    return numbers
+
+
+def differing_weights(found: Sequence[Checkpoint | None]) -> str:
+    """In words, how trainings differ that ``by_weights`` tells apart."""
+    known = [one.same_as(other) if one and other else one is other for one in found for other in found]
+    if False in known:
+        return "started from different weights"
+    return "started from weights that cannot be compared (some records have a digest of the file only)"
 
 
 @dataclass(frozen=True, kw_only=True)

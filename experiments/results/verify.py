@@ -12,7 +12,16 @@ import numpy as np
 from .. import folders
 from ..files import Damage, DamagedError
 from ..registry.recipe import Scale, signatures_of
-from .record import Details, Record, RecordKind, content_digest, load, load_details
+from .record import (
+    Details,
+    Record,
+    RecordKind,
+    by_weights,
+    content_digest,
+    differing_weights,
+    load,
+    load_details,
+)
 from .recorded import REMEDY, SCHEMA, check_name
 
 # A mean of at most some ten thousand booleans, in percent, computed in another order.
@@ -131,9 +140,10 @@ def _mixed(records: Iterable[Record], folder: Path) -> list[tuple[Damage, Sequen
             groups[record.signature, record.protocol].append(record)
     found: list[tuple[Damage, Sequence[Record]]] = []
     for (signature, protocol), group in groups.items():
+        starts = [one.provenance.started_from for one in group]
         for what, values in (
             ("were made on different videos", [str(sorted(one.provenance.videos.items())) for one in group]),
-            ("started from different weights", [str(one.provenance.started_from) for one in group]),
+            (differing_weights(starts), [str(number) for number in by_weights(starts)]),
         ):
             counts = Counter(values)
             if len(counts) > 1:

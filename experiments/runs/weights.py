@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vswin.tensor_files import damage_of
+
 from .. import folders
 from ..registry.recipe import Scale
 from ..registry.stand_ins import SEED, origin
@@ -41,6 +43,14 @@ def weights_file(name: str, *, scale: Scale = Scale.PAPER) -> Path:
         _, signature = made_by
         return RunDirectory(scale, signature, SEED).weights
     return folders.data() / "weights" / f"{name}.pth"
+
+
+def lost_weights(run: RunDirectory) -> bool:
+    """True where the trained weights of ``run`` are missing, or are not those that were written."""
+    try:
+        return damage_of(run.weights) is not None
+    except OSError:
+        return True
 
 
 def where_to_get(name: str) -> str:

@@ -139,6 +139,36 @@ def test_seeds_from_different_weights_are_not_averaged(records: Path) -> None:
     assert record.name in damage.what
 
 
+def start_from(path: Path, *, sha256: str | None = None, tensors: str | None) -> None:
+    """As if the run had started from other weights, or from a file that was identified in another way."""
+    record = load(path)
+    before = record.provenance.started_from
+    assert before is not None
+    started = replace(before, sha256=sha256 or before.sha256, tensors=tensors)
+    path.write_text(dump(replace(record, provenance=replace(record.provenance, started_from=started))))
+
+
+def test_equal_weights_are_equal_whatever_file_they_lie_in(records: Path) -> None:
+    first, second, third, *_ = files_of(records, ROWS[0])
+    # the same file as those of earlier versions, and the same tensors in two other files
+    start_from(first, tensors="a" * 64)
+    start_from(second, sha256="2" * 64, tensors="a" * 64)
+    start_from(third, sha256="3" * 64, tensors="a" * 64)
+    assert verify(Scale.MINI).damages == ()
+    start_from(third, sha256="3" * 64, tensors="b" * 64)
+    [damage] = verify(Scale.MINI).damages
+    assert "started from different weights" in damage.what
+    assert load(third).name in damage.what
+
+
+def test_digests_of_different_kinds_are_not_compared(records: Path) -> None:
+    path = files_of(records, ROWS[0])[3]
+    start_from(path, sha256="0" * 64, tensors="a" * 64)
+    [damage] = verify(Scale.MINI).damages
+    assert "started from weights that cannot be compared (some records have a digest of the file only)" in damage.what
+    assert load(path).name in damage.what
+
+
 def test_seeds_of_other_software_are_remarked(records: Path) -> None:
     path = files_of(records, ROWS[0])[3]
     record = load(path)

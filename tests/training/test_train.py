@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.support.toy_models import TOYS, Toy
@@ -163,6 +164,18 @@ def test_a_checkpoint_says_what_it_holds_without_unpickling(tmp_path: Path) -> N
     model = small_model()
     model.load_state_dict(saved_weights(newest))
     assert digest(model) == attempt.digest
+
+
+def test_equal_states_make_equal_files_and_those_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    for number in range(4):
+        Attempt(tmp_path / str(number), stop_at=1)
+    first, *others = [checkpoint.available(tmp_path / str(number))[-1] for number in range(4)]
+    assert {path.read_bytes() for path in others} == {first.read_bytes()}
+    # as the library writes them
+    with safe_open(first, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(first), first, metadata=metadata)
+    assert checkpoint.load(first, state=fresh_state(small_model())) == 1
 
 
 def test_averaged_weights_are_the_ones_to_test(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from .create import build, create_model, list_models
 from .form import Form, set_form
 from .swin3d import SwinTransformer3D
 from .weights.architecture import architecture_of, count_classes
-from .weights.errors import NoWeightsError, WeightsError
+from .weights.digest import tensor_digest
+from .weights.errors import DamagedWeightsError, NoWeightsError, WeightsError
 from .weights.inflate import inflate
 from .weights.loading import HeadLoading, LoadReport, load_checkpoint, load_state
 from .weights.reading import read_checkpoint, read_classes, read_metadata
@@ -20,6 +21,7 @@ from .weights.saving import save_weights
 
 __all__ = [
     "Cost",
+    "DamagedWeightsError",
     "Form",
     "HeadLoading",
     "LoadReport",
@@ -42,4 +44,5 @@ __all__ = [
     "save_weights",
     "set_form",
     "take_off_head",
+    "tensor_digest",
 ]

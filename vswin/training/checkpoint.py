@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import ExplainedError
+from ..models.weights.digest import raw_tensors
+from ..tensor_files import write_tensors
 
 _SCHEMA = 2
 _KEEP = 2
@@ -89,22 +90,14 @@ def save(
         "micro_batch": micro_batch,
     }
     metadata = {name: json.dumps(value) for name, value in header.items()}
-    directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"step-{step:08d}.safetensors"
-    partial = target.with_suffix(".partial")
     for abandoned in directory.glob("*.partial"):
         abandoned.unlink()
     try:
-        # safetensors makes files that only their owner can read
-        partial.touch()
-        permissions = partial.stat().st_mode
-        save_file(tensors, partial, metadata={**metadata, "digest": _digest(metadata, tensors)})
-        partial.chmod(permissions)
-        _fsync(partial)
-        partial.rename(target)
+        write_tensors(target, raw_tensors(tensors), {**metadata, "digest": _digest(metadata, tensors)})
+        # its name, too
         _fsync(directory)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
         raise CheckpointError(f"could not save {target}: {error}; the checkpoints before it are intact") from error
     for old in available(directory)[:-_KEEP]:
         old.unlink()
@@ -192,14 +185,7 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
     for parameter, moments in state.optimizer.state.items():
         for key, value in moments.items():
             tensors[f"optimizer/{key}/{names[parameter]}"] = torch.as_tensor(value)
-    own: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, value in tensors.items():
-        value = value.detach().cpu().contiguous()
-        # the format refuses two names for the same memory, which a model with shared weights has
-        own[name] = value.clone() if value.untyped_storage().data_ptr() in storages else value
-        storages.add(own[name].untyped_storage().data_ptr())
-    return own
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.support.toy_models import TOYS
 from vswin.models import (
+    DamagedWeightsError,
     SwinTransformer3D,
     create_model,
     inflate,
@@ -28,10 +30,14 @@ from vswin.models import (
     load_state,
     read_checkpoint,
     read_classes,
+    read_metadata,
     save_weights,
+    tensor_digest,
 )
 from vswin.models.weights import formats, inert
+from vswin.models.weights.digest import raw_tensors
 from vswin.models.weights.inert import Inert, read_inertly
+from vswin.tensor_files import damage_of, write_tensors
 
 SWIN = {"embed_dim": 8, "depths": (2, 1), "num_heads": (1, 2), "window": (2, 4, 4)}
 
@@ -93,6 +99,89 @@ def test_class_names_travel_with_the_weights(tmp_path: Path) -> None:
         read_classes(path)
     with pytest.raises(FileNotFoundError):
         read_classes(tmp_path / "none.pth")
+
+
+def test_equal_weights_make_equal_files(tmp_path: Path) -> None:
+    files = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        save_weights(video_model(), path, classes=["a", "b", "c", "d", "e"], metadata={"recipe": "{}", "note": "x"})
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
+def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(video_model(), path, metadata={"note": "smörgås"})
+    assert same(load_file(path), weights(video_model()))
+    kinds = {
+        name: torch.arange(6).to(dtype).reshape(2, 3)
+        for name, dtype in (("b", torch.bool), ("h", torch.bfloat16), ("i", torch.int64), ("u", torch.uint8))
+    }
+    kinds |= {"nothing": torch.empty(0, 3), "one": torch.tensor(2.5), "turned": torch.arange(6.0).reshape(2, 3).T}
+    write_tensors(path, raw_tensors(kinds), {"name": '"quoted"\n'})
+    assert same(load_file(path), kinds)
+    assert read_metadata(path) == {"name": '"quoted"\n'}
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(video_model(), path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_weights(video_model(), path, metadata={"note": object()})  # type: ignore[dict-item]
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_every_flipped_byte_of_our_own_files_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(video_model(), path, classes=["a", "b", "c", "d", "e"], metadata={"recipe": "{}"})
+    content = path.read_bytes()
+    generator = random.Random(1)
+    header = 8 + int.from_bytes(content[:8], "little")
+    padding = len(content[:header]) - len(content[:header].rstrip(b" "))
+    for number in range(300):
+        place = generator.randrange(header - padding) if number % 3 else generator.randrange(header, len(content))
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedWeightsError, match=re.escape(str(path))):
+            read_checkpoint(path)
+        assert damage_of(path) is not None
+
+
+def test_files_without_digests_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "earlier.safetensors"
+    save_file(video_model().state_dict(), path, metadata={"format": "pt", "classes": '["a"]'})
+    assert same(read_checkpoint(path), weights(video_model()))
+    assert read_classes(path) == ("a",)
+    assert damage_of(path) is None
+
+
+def test_weights_are_identified_by_their_tensors(tmp_path: Path) -> None:
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.int64)}
+    found = tensor_digest(state)
+    assert found == tensor_digest(dict(reversed(state.items())))
+    assert found == tensor_digest({**state, "a": state["a"].T.contiguous().T})
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "a.pth")
+    save_file(state, tmp_path / "b.safetensors", metadata={"note": "x"})
+    assert {tensor_digest(read_checkpoint(path)) for path in tmp_path.iterdir()} == {found}
+    others = [
+        {**state, "a": state["a"].reshape(3, 2)},
+        {**state, "a": state["a"].view(torch.int32)},
+        {**state, "a": state["a"] + torch.eye(2, 3) * 1e-6},
+        {"c": state["a"], "b": state["b"]},
+        {"a": state["a"]},
+    ]
+    assert len({found, *map(tensor_digest, others)}) == 6
+
+
+def test_what_has_no_bytes_has_no_identity() -> None:
+    vast = torch.zeros(1).expand(2**40)
+    for value in (vast, torch.eye(2).to_sparse(), torch.empty(2, device="meta"), torch.zeros(2, dtype=torch.complex64)):
+        with pytest.raises(ValueError, match=r"expected .*, got weight"):
+            tensor_digest({"weight": value})
 
 
 # -- foreign files

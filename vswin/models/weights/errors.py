@@ -1,5 +1,7 @@
 """Errors of weights that cannot be loaded."""
 
+from pathlib import Path
+
 from ...errors import ExplainedError
 
 
@@ -13,3 +15,12 @@ class NoWeightsError(WeightsError, FileNotFoundError):
 
 class UnknownFormatError(WeightsError):
     """Tensors under names that no known format has."""
+
+
+class DamagedWeightsError(WeightsError):
+    """A file of weights is not what was written: ``path``, and ``what`` is wrong with it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} {what}; download it again, or have the run that wrote it write it again")
+        self.path = path
+        self.what = what

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import NoWeightsError, WeightsError
+from ...tensor_files import TENSOR_DIGEST, tensor_damage, text_damage
+from .digest import raw_tensors
+from .errors import DamagedWeightsError, NoWeightsError, WeightsError
 from .formats import tensors_of
 from .inert import read_inertly
 
@@ -71,20 +73,30 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         return {}
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            texts = dict(file.metadata() or {})
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({error}); download it again") from error
+        raise DamagedWeightsError(path, f"is damaged ({error})") from error
+    if wrong := text_damage(texts):
+        raise DamagedWeightsError(path, wrong)
+    return texts
 
 
-def _read_safetensors(path: Path) -> Any:
-    from safetensors.torch import load_file
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise WeightsError(
-            f"{path} is cut short or no safetensors file ({_first_line(error)}); download it again"
-        ) from (error)
+        raise DamagedWeightsError(path, f"is cut short or no safetensors file ({_first_line(error)})") from error
+    wrong = text_damage(texts)
+    # of foreign files, which may hold other types, none is kept
+    if TENSOR_DIGEST in texts:
+        wrong = wrong or tensor_damage(texts, raw_tensors(tensors))
+    if wrong:
+        raise DamagedWeightsError(path, wrong)
+    return tensors
 
 
 def _read_torch_file(path: Path, *, start: bytes) -> Any:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
+from ...tensor_files import TENSOR_DIGEST, TEXT_DIGEST, digest_of_tensors, digest_of_texts, write_tensors
+from .digest import raw_tensors
+
 
 def save_weights(
     model: nn.Module,
@@ -19,19 +22,15 @@ def save_weights(
 ) -> None:
     """Write a model's weights as safetensors, under the names :func:`load_checkpoint` reads.
 
-    The file appears complete and on disk or not at all, with the permissions of any new file. It keeps the names of
-    the ``classes`` for :func:`read_classes`, and any other texts for :func:`read_metadata`.
+    The file appears complete and on disk or not at all, with the permissions of any new file; equal weights and texts
+    make equal files. It keeps the names of the ``classes`` for :func:`read_classes`, any other texts for
+    :func:`read_metadata`, and digests of all of it, which are compared whenever it is read.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    # safetensors makes files that only their owner can read
-    partial.touch()
-    permissions = partial.stat().st_mode
-    save_file(state, partial, metadata={**(metadata or {}), "format": "pt", "classes": json.dumps(list(classes))})
-    partial.chmod(permissions)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    tensors = raw_tensors(model.state_dict())
+    texts = {
+        **(metadata or {}),
+        "format": "pt",
+        "classes": json.dumps(list(classes)),
+        TENSOR_DIGEST: digest_of_tensors(tensors),
+    }
+    write_tensors(Path(path), tensors, {**texts, TEXT_DIGEST: digest_of_texts(texts)})
