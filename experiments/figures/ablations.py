@@ -43,7 +43,8 @@ def seeds(tables: Iterable[Table], results: Results) -> pd.DataFrame:
 
 def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: int = 1, every: int = 1) -> pd.DataFrame:
     """A metric of the journal over ``step``, averaged over the last ``smooth`` values, of which every ``every``-th is
-    kept: ``table``, ``row``, ``seed``, ``value``. Runs that lack the metric are left out.
+    kept: ``table``, ``row``, ``seed``, ``value``. Runs that lack the metric are left out; steps that a journal has lost
+    have NaN.
     """
     parts = []
     for table in tables:
@@ -54,6 +55,8 @@ def curves(tables: Iterable[Table], results: Results, *, metric: str, smooth: in
                     curve = details.curves[metric]
                     values = pd.Series(curve.values).rolling(smooth, min_periods=1).mean()
                     part = pd.DataFrame({"step": curve.steps, "value": values}).iloc[::every]
+                    gaps = [step for ends in record.provenance.missing_steps for step in ends]
+                    part = pd.concat([part, pd.DataFrame({"step": gaps, "value": np.nan})]) if gaps else part
                     parts.append(part.assign(table=table.id, row=variant.title, seed=record.seed))
     empty = pd.DataFrame(columns=["table", "row", "seed", "step", "value"])
     return pd.concat(parts, ignore_index=True) if parts else empty
@@ -205,6 +208,7 @@ def _units(frame: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
 def draw_curves(frame: pd.DataFrame, *, label: str, legend: str = "upper right") -> Figure:
     """``curves`` of several tables, a panel each: the mean over seeds, the band from the lowest to the highest seed.
 
+    The line of a row has a gap where a seed has lost steps: the mean there is that of fewer seeds, or of none.
     Tables with fewer than two rows have nothing to compare and are left out; ``legend`` is where curves leave room.
     """
     rows = frame.groupby("table", sort=False)["row"].nunique()
@@ -227,6 +231,7 @@ def draw_curves(frame: pd.DataFrame, *, label: str, legend: str = "upper right")
             err_kws={"alpha": 0.15},
             ax=axis,
         )
+        _break_lines(axis, part)
         axis.set_title(name, loc="left", fontsize=10)
         axis.set(xlabel="step", ylabel=label)
         axis.grid(color="0.92")
@@ -234,6 +239,18 @@ def draw_curves(frame: pd.DataFrame, *, label: str, legend: str = "upper right")
         sns.despine(ax=axis)
     figure.tight_layout()
     return figure
+
+
+def _break_lines(axis: Axes, part: pd.DataFrame) -> None:
+    """Break the line of each row of ``part`` where its values are missing, which seaborn draws a line across."""
+    for row, line in zip(part["row"].unique(), axis.get_lines(), strict=False):
+        lost = part[(part["row"] == row) & part["value"].isna()].sort_values(["seed", "step"])["step"].to_numpy()
+        steps, values = (np.asarray(data, dtype=float) for data in line.get_data())
+        for first, last in zip(lost[::2], lost[1::2], strict=True):
+            values[(steps >= first) & (steps <= last)] = np.nan
+            place = np.searchsorted(steps, first)
+            steps, values = np.insert(steps, place, first), np.insert(values, place, np.nan)
+        line.set_data(steps, values)
 
 
 def confusion(variant: Variant, results: Results) -> tuple[pd.DataFrame, int] | None:

@@ -23,7 +23,7 @@ from ..registry.recipe import Scale, to_dict
 from ..runs import slurm
 from ..runs.attempts import Attempt, FencedError, Ownership
 from ..runs.directory import RunDirectory
-from ..runs.journal import Journal, read
+from ..runs.journal import Journal, missing_steps, read
 from ..runs.run import Run
 from ..runs.runtime import Runtime
 from ..runs.state import RunState
@@ -256,6 +256,7 @@ def _train_and_test(
                 attempts=owner.number,
                 batches=training.batches,
                 started_from=started_from,
+                missing_steps=missing_steps(run.journal, last=result.step),
             )
             leave_record(
                 file,
@@ -279,6 +280,7 @@ def _journal(run: RunDirectory, owner: Ownership, *, training: Training, watch: 
         compared_after=provenance.note_machine(run, machine),
         # not every kernel and every exchange between GPUs adds up in the same order each time
         on_difference=None if world.device.type == "cpu" else watch.warn,
+        warn=watch.warn,
     )
 
 

@@ -178,13 +178,17 @@ class _Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedWeights:
-    """The weights that a run ended with, after ``steps`` steps in ``attempts`` attempts."""
+    """The weights that a run ended with, after ``steps`` steps in ``attempts`` attempts.
+
+    ``missing_steps``: first and last of each series that its journal has lost.
+    """
 
     seed: int
     steps: int
     attempts: int
     batches: Batches
     started_from: Checkpoint | None
+    missing_steps: tuple[tuple[int, int], ...] = ()
 
 
 def leave_record(
@@ -210,7 +214,8 @@ def leave_record(
     match weights:
         case TrainedWeights():
             kind, seed, precision = RecordKind.TRAINED, weights.seed, recipe.optim.precision
-            origin = {name: getattr(weights, name) for name in ("batches", "started_from", "attempts", "steps")}
+            names = ("batches", "started_from", "attempts", "steps", "missing_steps")
+            origin = {name: getattr(weights, name) for name in names}
         case Checkpoint():
             kind, seed, precision = RecordKind.PUBLISHED_WEIGHTS, None, protocol.precision
             origin = {"checkpoint": weights}

@@ -95,14 +95,23 @@ def _collect(result: Path, *, scale: Scale, journal_of: Run | None) -> Path:
         _check_own(record, journal_of.directory, result)
     found = details(result.with_suffix(".npz"), journal_of=journal_of)
     check_numbers(record, found, result)
-    record = replace(record, schema=SCHEMA, details=content_digest(found))
+    lost = record.provenance.missing_steps
+    if journal_of is not None:
+        lost = journal.missing_steps(journal_of.directory.journal, last=record.provenance.steps or 0)
+    record = replace(
+        record,
+        schema=SCHEMA,
+        details=content_digest(found),
+        provenance=replace(record.provenance, missing_steps=lost),
+    )
     target = folders.records(scale) / f"{record.name}.json"
     try:
         there, _ = examine(target, scale)
     except DamagedError:
         # missing as well as damaged: the run has what it takes to write it
         there = None
-    if there and journal_of and (lacking := _steps_lacking(found, record)):
+    if there and journal_of and _has_more(there, record):
+        lacking = _lost(record) - _lost(there)
         remedy = "its record keeps the curves that it has; put the journal back, or delete the record to have it anew"
         raise DamagedError(Damage(journal_of.directory.journal, f"lacks {lacking} steps of training", remedy))
     if there != record:
@@ -129,11 +138,18 @@ def _check_own(record: Record, run: RunDirectory, result: Path) -> None:
         raise DamagedError(Damage(result, "is the record of another test", _REMEDY))
 
 
-def _steps_lacking(found: Details, record: Record) -> int:
-    """Count the steps of training that are not in the curves."""
-    # a loss that is not finite is left out, the rate of a step never is
-    longest = max((len(curve.steps) for curve in found.curves.values()), default=0)
-    return (record.provenance.steps or 0) - longest
+def _has_more(there: Record, record: Record) -> bool:
+    """True where ``there`` is of the same test, from before the journal lost steps that ``record`` lacks."""
+    same = replace(
+        record,
+        details=there.details,
+        provenance=replace(record.provenance, missing_steps=there.provenance.missing_steps),
+    )
+    return same == there and _lost(there) < _lost(record)
+
+
+def _lost(record: Record) -> int:
+    return sum(last - first + 1 for first, last in record.provenance.missing_steps)
 
 
 def details(predictions: Path, *, journal_of: Run | None) -> Details:

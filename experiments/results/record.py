@@ -105,7 +105,8 @@ class Provenance:
     processor. ``precision`` is that of the training, or else of the test. ``energy_joules`` is what the GPUs used from
     the first step to the end of the test, None where nothing counted it. ``batches``, ``attempts``, ``steps`` and
     ``started_from`` (None from scratch) belong to a training, ``checkpoint`` to published weights; each is None where
-    it has no meaning.
+    it has no meaning. ``missing_steps``: first and last of each series of steps that the curves lack, since the journal
+    lost them.
     """
 
     commit: str
@@ -126,6 +127,7 @@ class Provenance:
     checkpoint: Checkpoint | None = None
     attempts: int | None = None
     steps: int | None = None
+    missing_steps: tuple[tuple[int, int], ...] = ()
     wall_seconds: float
     cpu_seconds: float
     energy_joules: float | None = None
@@ -229,6 +231,13 @@ def _adapter() -> TypeAdapter[Record]:
 def dump(record: Record) -> str:
     """The record as JSON text, byte-stable, with a digest of all that is in it."""
     fields = _adapter().dump_python(record, mode="json")
+    # fields that came later are left out where they say nothing, so that older records are written as they were
+    source = fields["provenance"]
+    if not source["missing_steps"]:
+        del source["missing_steps"]
+    for weights in filter(None, (source["started_from"], source["checkpoint"])):
+        if weights["tensors"] is None:
+            del weights["tensors"]
     return json.dumps({**fields, "digest": digest_of(fields)}, indent=2, sort_keys=True) + "\n"
 
 

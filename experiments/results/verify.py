@@ -162,7 +162,13 @@ def _mixed(records: Iterable[Record], folder: Path) -> list[tuple[Damage, Sequen
 
 
 def _remarks(records: Iterable[Record]) -> Iterable[str]:
-    """One line for each row whose seeds were computed with different versions of torch or on different devices."""
+    """One line for each row whose seeds were computed with different versions of torch or on different devices, and
+    for each record whose curves have gaps.
+    """
+    records = list(records)
+    for record in records:
+        if lost := ", ".join(f"{first} to {last}" for first, last in record.provenance.missing_steps):
+            yield f"{record.name}: its curves lack steps {lost}, which its journal lost; no accuracy depends on them"
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.signature, record.protocol].append(record)

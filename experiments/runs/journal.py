@@ -1,6 +1,9 @@
 """The append-only journal of a run: every metric is written here first.
 
-One JSON object a line: ``{"step": 12, "time": 1700000000.25, "metrics": {"train/loss": 1.5, ...}}``.
+One JSON object a line: ``{"step": 12, "time": 1700000000.25, "metrics": {"train/loss": 1.5, ...}, "crc": "89abcdef"}``.
+The last field is a checksum (CRC-32) of what stands before it in the line; lines of earlier versions have none. Where a
+training goes on from a checkpoint that is ahead of the journal, the next line says which steps are lost:
+``"missing": [4, 30]``.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +19,27 @@ from typing import BinaryIO, Self
 
 from vswin.errors import ExplainedError
 
-from ..files import Damage, DamagedError, naming
+from ..files import Damage, DamagedError, naming, write_bytes
 
 # What a step computes. The rest (speed, memory) measures the machine and differs between attempts.
 _COMPUTED = ("train/", "val/", "test/")
 _FSYNC_SECONDS = 1.0
 _TAIL_BYTES = 2**14
+_CHECKSUM = b',"crc":'
 
 
 class JournalError(ExplainedError, RuntimeError):
-    """A recomputed step differs from what the journal says."""
+    """The journal cannot be what this training wrote, or would write again."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The metrics of one step; ``time`` in seconds since the epoch."""
+    """The metrics of one step; ``time`` in seconds since the epoch. ``missing``: first and last lost step before it."""
 
     step: int
     time: float
     metrics: Mapping[str, float]
+    missing: tuple[int, int] | None = None
 
 
 def read(path: Path, *, offset: int = 0) -> Iterator[tuple[Entry, int]]:
@@ -68,6 +74,20 @@ def last(path: Path) -> Entry | None:
             length *= 8
 
 
+def missing_steps(path: Path, *, last: int) -> tuple[tuple[int, int], ...]:
+    """First and last of each series of steps that are not in the journal, of those from 1 to ``last``.
+
+    Raises DamagedError for a line that is no entry.
+    """
+    found: list[tuple[int, int]] = []
+    before = 0
+    for step in [*sorted({entry.step for entry, _ in read(path) if entry.step <= last}), last + 1]:
+        if step > before + 1:
+            found.append((before + 1, step - 1))
+        before = step
+    return tuple(found)
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
@@ -77,14 +97,25 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _entry(line: bytes, path: Path, *, before: int) -> Entry:
-    remedy = "cut the file before that line, and the next attempt computes what follows again, or delete the run"
+    remedy = (
+        "cut the file before that line, and the next attempt computes again what follows its checkpoint and marks the "
+        "rest as missing, or delete the run"
+    )
     try:
         with naming(path, remedy=remedy):
-            return Entry(**json.loads(line))
+            content = json.loads(line)
+            if content.pop("crc", None) not in (None, _checksum(line.rpartition(_CHECKSUM)[0])):
+                raise DamagedError(Damage(path, f"the line that ends at byte {before} is not what was written", remedy))
+            lost = content.pop("missing", None)
+            return Entry(**content, missing=(lost[0], lost[1]) if lost else None)
     except ValueError as error:
         if isinstance(error, DamagedError):
             raise
         raise DamagedError(Damage(path, f"the line that ends at byte {before} is no entry", remedy)) from error
+
+
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
 
 
 def sync(path: Path) -> None:
@@ -113,10 +144,14 @@ def end(path: Path) -> int:
 class Journal:
     """Appends to a journal. Flushed at once, so readers follow; forced to disk once a second and on close.
 
+    Each time it is seen that the file is still the one that is written to: where it was deleted or replaced, all of it
+    is written again under its name; where it was cut or others wrote to it, that is a JournalError.
+
     ``check_owner`` is called before every line and raises if another attempt has taken the run over. Lines up to step
     ``compared_after`` were not all computed where this attempt computes, and are not compared. ``on_difference`` is for
     devices that do not promise the same bits: it is told of the first step that differs, the journal keeps what it has,
-    and nothing more is compared; None makes a difference an error.
+    and nothing more is compared; None makes a difference an error. ``warn`` is told of what is missing and of what was
+    restored.
     """
 
     def __init__(
@@ -126,15 +161,20 @@ class Journal:
         check_owner: Callable[[], None] = lambda: None,
         compared_after: int = 0,
         on_difference: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._path = path
+        self._warn = warn
         self._on_difference = on_difference
         self._compared_after = compared_after
         self._known = {entry.step: entry for entry, _ in read(path)}
+        self._newest = max(self._known, default=0)
         self._first: int | None = None
         self._check_owner = check_owner
-        self._file: BinaryIO = path.open("ab")
+        # to be read as well, if it has to be written again
+        self._file: BinaryIO = path.open("ab+")
         _cut_torn_line(path)
+        self._size = os.fstat(self._file.fileno()).st_size
         self._synced_at = time.monotonic()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -148,8 +188,19 @@ class Journal:
             return
         self._check_owner()
         entry = {"step": step, "time": round(time.time(), 3), "metrics": dict(metrics)}
-        self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        if step > self._newest + 1:
+            # the checkpoint was ahead: nothing has these steps any more
+            entry["missing"] = [self._newest + 1, step - 1]
+            self._warn(
+                f"steps {self._newest + 1} to {step - 1} are missing in {self._path}, which was cut or deleted, and "
+                "the checkpoint is later: curves have a gap there, which the trained weights do not depend on"
+            )
+        content = json.dumps(entry, separators=(",", ":")).encode().removesuffix(b"}")
+        line = content + _CHECKSUM + f'"{_checksum(content)}"}}\n'.encode()
+        self._file.write(line)
         self._file.flush()
+        self._size += len(line)
+        self._newest = max(self._newest, step)
         if time.monotonic() - self._synced_at >= _FSYNC_SECONDS:
             self.sync()
 
@@ -170,10 +221,28 @@ class Journal:
             return
 
     def sync(self) -> None:
-        """Force what was written to disk."""
+        """Force what was written to disk, under its name; raises JournalError where it is there no more."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._synced_at = time.monotonic()
+        here = os.fstat(self._file.fileno())
+        if here.st_size != self._size:
+            raise JournalError(
+                f"{self._path} has {here.st_size} bytes and should have {self._size}: it was cut, or written to, while "
+                "it was in use; start this run again, and the steps that are gone are marked as missing"
+            )
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(here, there):
+            # a run that was moved aside is not made anew
+            self._check_owner()
+            self._file.seek(0)
+            write_bytes(self._path, self._file.read())
+            self._file.close()
+            self._file = self._path.open("ab+")
+            self._warn(f"{self._path} was {'replaced' if there else 'deleted'} while it was in use; it is restored")
 
     def close(self) -> None:
         """Force what was written to disk and close."""

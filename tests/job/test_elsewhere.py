@@ -15,6 +15,7 @@ from experiments.files import write_json
 from experiments.job.body import run_one
 from experiments.registry.catalogue import find_experiment, find_variant
 from experiments.registry.recipe import Scale
+from experiments.results.record import load
 from experiments.runs.directory import RunDirectory
 from experiments.runs.journal import read
 from experiments.runs.runtime import Runtime
@@ -68,6 +69,27 @@ def test_a_run_killed_elsewhere_goes_on_there(
     assert "elsewhere" not in capsys.readouterr().out
     assert [entry for entry, _ in read(run.journal)] == lines
     assert len(run.results()) == 1
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_steps_that_a_journal_lost_are_named_wherever_they_are_missed(
+    before_the_last_epoch: RunDirectory, left: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = before_the_last_epoch
+    [kept] = checkpoint.available(run.checkpoints)
+    saved = int(kept.stem.removeprefix("step-"))
+    lines = [entry for entry, _ in read(run.journal)]
+    if left:
+        run.journal.write_bytes(b"".join(run.journal.read_bytes().splitlines(keepends=True)[:left]))
+    else:
+        run.journal.unlink()
+    attempt(HERE)
+    assert f"warning: steps {left + 1} to {saved} are missing in {run.journal}" in capsys.readouterr().out
+    entries = [entry for entry, _ in read(run.journal)]
+    assert [entry.step for entry in entries] == [*range(1, left + 1), *range(saved + 1, lines[-1].step + 1)]
+    assert [entry.missing for entry in entries if entry.missing] == [(left + 1, saved)]
+    [result] = run.results()
+    assert load(result).provenance.missing_steps == ((left + 1, saved),)
 
 
 def test_what_was_made_of_weights_that_are_trained_again_is_dropped(before_the_last_epoch: RunDirectory) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pandas as pd
@@ -496,6 +497,35 @@ def test_frames_for_plots() -> None:
     assert loss["value"].tolist()[:3] == pytest.approx([1, 3 / 4, 5 / 12])
     assert len(loss) == 12
     assert plots.curves(chosen, Results.load(Scale.PAPER), metric="train/loss", smooth=2).empty
+
+
+def test_a_curve_shows_the_steps_that_its_journal_lost() -> None:
+    variant = find_variant("table4/joint")
+    run = finished_run(variant, seed=0, top1=90.0)
+    [target] = collect.collect([run])
+    assert isinstance(target, Path)
+    whole = target.read_bytes()
+    assert "missing_steps" not in json.loads(whole)["provenance"]
+    journal = run.directory.journal
+    first, _, *rest = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([first, *rest]))
+    # a record from before is better
+    list(collect.collect([run]))
+    assert target.read_bytes() == whole
+    target.unlink()
+    list(collect.collect([run]))
+    assert json.loads(target.read_text())["provenance"]["missing_steps"] == [[2, 2]]
+    results = Results.load(Scale.MINI)
+    [remark] = verify(Scale.MINI).remarks
+    assert remark.endswith("-seed0: its curves lack steps 2 to 2, which its journal lost; no accuracy depends on them")
+    frame = plots.curves([find_table("table4")], results, metric="train/loss")
+    assert frame["step"][frame["value"].isna()].tolist() == [2, 2]
+    other = frame.dropna().assign(row="another")
+    figure = plots.draw_curves(pd.concat([frame, other], ignore_index=True), label="loss")
+    broken, whole_line = (line.get_data() for line in figure.axes[0].get_lines()[:2])
+    assert [list(values) for values in broken] == [[1, 2, 3], [1.0, ANY, pytest.approx(1 / 3)]]
+    assert np.isnan(broken[1][1])
+    assert list(whole_line[0]) == [1, 3]
 
 
 def test_confusions_count_every_video_once() -> None:

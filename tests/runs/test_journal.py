@@ -1,11 +1,13 @@
 """The journal loses nothing and holds every step once."""
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.files import DamagedError
-from experiments.runs.journal import Journal, JournalError, last, read
+from experiments.runs.journal import Journal, JournalError, last, missing_steps, read
 
 
 def entries(path: Path) -> list[tuple[int, dict[str, float]]]:
@@ -94,6 +96,102 @@ def test_an_owner_that_lost_its_run_writes_nothing(path: Path) -> None:
     with Journal(path, check_owner=fenced) as journal, pytest.raises(RuntimeError, match="fenced"):
         journal.write(1, {"train/loss": 2.0})
     assert path.read_bytes() == b""
+
+
+def flipped(line: bytes) -> Iterator[bytes]:
+    """``line`` with each bit flipped in turn, but for those that make two lines of it."""
+    for place in range(len(line)):
+        for bit in range(8):
+            content = bytearray(line)
+            content[place] ^= 1 << bit
+            if b"\n" not in content:
+                yield bytes(content)
+
+
+def test_any_flipped_bit_is_named(path: Path) -> None:
+    with Journal(path) as journal:
+        for step in (1, 2, 3):
+            journal.write(step, {"train/loss": 1 / step})
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    for line in flipped(second[:-1]):
+        path.write_bytes(first + line + b"\n" + third)
+        with pytest.raises(DamagedError, match=r"journal\.jsonl: .*cut the file before that line"):
+            list(read(path))
+
+
+def test_lines_of_earlier_versions_are_read(path: Path) -> None:
+    path.write_text('{"step":1,"time":2.5,"metrics":{"train/loss":1.0}}\n')
+    with Journal(path) as journal:
+        journal.write(2, {"train/loss": 0.5})
+    assert entries(path) == [(1, {"train/loss": 1.0}), (2, {"train/loss": 0.5})]
+
+
+@pytest.mark.parametrize(("left", "lost"), [(3, (4, 30)), (0, (1, 30)), (30, None)])
+def test_steps_that_a_checkpoint_is_ahead_are_marked(path: Path, left: int, lost: tuple[int, int] | None) -> None:
+    with Journal(path) as journal:
+        for step in range(1, 31):
+            journal.write(step, {"train/loss": 1 / step})
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    assert missing_steps(path, last=30) == ((lost,) if lost else ())
+    told: list[str] = []
+    with Journal(path, warn=told.append) as journal:
+        journal.write(31, {"train/loss": 1 / 31})
+        journal.write(32, {"train/loss": 1 / 32})
+    *_, thirty_first, thirty_second = [entry for entry, _ in read(path)]
+    assert (thirty_first.missing, thirty_second.missing) == (lost, None)
+    assert len(told) == (lost is not None)
+    if lost:
+        assert f"steps {lost[0]} to {lost[1]} are missing in {path}" in told[0]
+    assert missing_steps(path, last=31) == ((lost,) if lost else ())
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_text("something else\n")
+    other.rename(path)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, replaced], ids=["deleted", "replaced"])
+def test_a_journal_in_use_is_restored(path: Path, damage: Callable[[Path], None]) -> None:
+    with Journal(path) as journal:
+        journal.write(1, {"train/loss": 2.0})
+    told: list[str] = []
+    with Journal(path, warn=told.append) as journal:
+        journal.write(2, {"train/loss": 1.0})
+        damage(path)
+        journal.sync()
+        assert [step for step, _ in entries(path)] == [1, 2]
+        journal.write(3, {"train/loss": 0.5})
+        damage(path)
+    assert [step for step, _ in entries(path)] == [1, 2, 3]
+    assert len(told) == 2
+    assert "while it was in use; it is restored" in told[0]
+
+
+def test_a_run_that_was_moved_aside_is_not_made_anew(path: Path) -> None:
+    def owner() -> None:
+        if not path.exists():
+            raise RuntimeError("fenced")
+
+    journal = Journal(path, check_owner=owner)
+    journal.write(1, {"train/loss": 2.0})
+    path.rename(path.with_name("aside"))
+    for use in (journal.sync, journal.close):
+        with pytest.raises(RuntimeError, match="fenced"):
+            use()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [0, 50])
+def test_a_journal_that_is_cut_while_in_use_is_an_error(path: Path, size: int) -> None:
+    journal = Journal(path)
+    journal.write(1, {"train/loss": 2.0})
+    journal.write(2, {"train/loss": 1.0})
+    os.truncate(path, size)
+    journal.write(3, {"train/loss": 0.5})
+    for use in (journal.sync, journal.close):
+        with pytest.raises(JournalError, match="it was cut, or written to, while it was in use; start this run again"):
+            use()
 
 
 def test_reading_a_journal_that_is_not_there(path: Path) -> None:
