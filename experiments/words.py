@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
 def relative(path: Path) -> str:
     """``path`` as a user would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def in_short(names: Sequence[str], *, told: int = 3) -> str:
+    """The first of ``names``, and how many more there are: ``a, b, c and 4 more``."""
+    more = f" and {len(names) - told} more" if len(names) > told else ""
+    return ", ".join(names[:told]) + more
 
 
 def in_words(seconds: float) -> str:

@@ -167,7 +167,7 @@ def cancel(
     planned = ends.endings(own, jobs)
     shared = ends.also_ended(planned, [step for step in steps if step not in own], jobs)
     launchers = ends.local_launchers(planned, jobs) if planned else []
-    failed: list[ends.Ending] = []
+    failed = [ending for ending in planned if ending.means is ends.Means.NONE]
     if not dry_run:
         if everything:
             ends.stop_launchers(launchers)

@@ -15,7 +15,7 @@ from ..launch.launching import launch as launch_tables
 from ..launch.launching import run as run_variant
 from ..launch.plan import Mode, plan_now
 from ..launch.profiles import LOCAL, find_profile
-from ..registry.catalogue import experiments, tables_at
+from ..registry.catalogue import experiments, experiments_named, tables_at
 from ..registry.recipe import Scale
 from ..runs.runtime import default_runtime
 from ..words import relative
@@ -28,6 +28,8 @@ from .options import (
     OnOption,
     RecomputeOption,
     ScaleOption,
+    SeedNumbers,
+    SeedNumbersOption,
     SeedOption,
     SeedsOption,
     SomeTables,
@@ -37,6 +39,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..launch.cluster import Outlook
     from ..launch.repair import Repair
 
 
@@ -88,9 +91,11 @@ def check(
 
 
 def launch(
-    table: Annotated[list[str], typer.Argument(metavar="TABLE...", help="Such as table4 table6.")],
+    table: Annotated[
+        list[str], typer.Argument(metavar="TABLE|VARIANT...", help="Such as table4 table6, or table4/split.")
+    ],
     scale: ScaleOption = Scale.MINI,
-    seeds: SeedsOption = 3,
+    seeds: SeedNumbersOption = SeedNumbers(range(3)),  # noqa: B008
     on: OnOption = LOCAL,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine; default: its cores.")] = None,
     workers: WorkersOption = None,
@@ -140,24 +145,40 @@ def launch(
             fail("stopped; unfinished runs are saved, and the same command resumes them")
     _show_launched(out, launched, on=on)
     if as_json:
-        steps = plan_now(experiments(scale, tables_at(scale, table)), seeds=range(seeds))
+        steps = plan_now(experiments_named(scale, table), seeds=seeds)
         print_json([step_json(step) for step in steps])
     if not launched.ok:
         raise typer.Exit(1)
 
 
-def _show_preview(table: list[str], *, scale: Scale, seeds: int, mode: Mode, target: Target, as_json: bool) -> None:
+def _show_preview(
+    table: list[str], *, scale: Scale, seeds: SeedNumbers, mode: Mode, target: Target, as_json: bool
+) -> None:
     found = preview(table, scale=scale, seeds=seeds, mode=mode, target=target)
     if as_json:
         print_json([step_json(step) for step in found.steps])
-        return
-    show_plan(console, found.steps, title="would do")
-    for script in found.scripts:
-        console.print(f"\n{script.strip()}", soft_wrap=True, markup=False)
+    else:
+        if found.outlook:
+            console.print(_in_a_line(found.outlook, on=target.profile), soft_wrap=True, markup=False)
+        show_plan(console, found.steps, title="would do")
+        for script in found.scripts:
+            console.print(f"\n{script.strip()}", soft_wrap=True, markup=False)
+        if found.missing:
+            console.print("\n[bold]missing[/]")
+        for item in found.missing:
+            console.print(f"  {item}", soft_wrap=True, markup=False)
     if found.missing:
-        console.print("\n[bold]missing[/]")
-    for item in found.missing:
-        console.print(f"  {item}", soft_wrap=True, markup=False)
+        raise typer.Exit(1)
+
+
+def _in_a_line(outlook: Outlook, *, on: str) -> str:
+    """``would submit 27 jobs to gpu in 1 array, 4 at once; Slurm would start the first at ...``."""
+    several = ("s" if outlook.jobs != 1 else "", "s" if outlook.arrays != 1 else "")
+    parts = [f"would submit {outlook.jobs} job{several[0]} to {on} by {outlook.arrays} sbatch call{several[1]}"]
+    parts += [f"{min(outlook.at_once, outlook.jobs)} at once"] if outlook.at_once else []
+    said = [f"Slurm would start the first at {outlook.start}"] if outlook.start else []
+    said += [f"not all fit into the queue now, a later launch submits the rest: {outlook.full}"] if outlook.full else []
+    return "; ".join([", ".join(parts), *said])
 
 
 def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
@@ -169,10 +190,16 @@ def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
     elif launched.submitted:
         console.print(f"submitted {len(launched.submitted)} of {total} runs to {on}: {', '.join(launched.jobs)}")
         console.print("they go on without this terminal: vswin status")
-    elif on != LOCAL and len(launched.skipped) < len(launched.undone):
+    elif on != LOCAL and not launched.left and len(launched.skipped) < len(launched.undone):
         console.print(f"nothing to submit: {len(launched.on_cluster)} of {total} runs wait or run; see vswin status")
     elif launched.on_cluster:
         console.print(f"{len(launched.on_cluster)} runs are left to the cluster that they were submitted to")
+    if launched.left:
+        console.print(
+            f"{len(launched.left)} runs do not fit into the queue, and the next launch submits them: {launched.full}",
+            soft_wrap=True,
+            markup=False,
+        )
     if launched.blocked:
         show_plan(console, launched.blocked, title="not submitted")
     if launched.started or launched.failed:

@@ -34,6 +34,8 @@ CODE = ("vswin", "experiments", "pyproject.toml", "constraints.txt")
 # The clone that this package was imported from.
 CLONE = folders.CLONE
 _UNKNOWN = "unknown"
+# In the git folder of a clone that jobs are pinned to: what the launcher knew of it, for nodes without git.
+_HANDED_OVER = ".git/vswin-commit.json"
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class Commit:
 
 
 def commit() -> Commit:
-    """The state of the clone that this package was imported from."""
+    """The state of the clone that this package was imported from; without git, as the launcher handed it over."""
     head = _git("rev-parse", "HEAD")
     if head is None:
-        return Commit(_UNKNOWN, True)
+        handed = _handed_over()
+        return Commit(handed["name"], handed["dirty"]) if handed else Commit(_UNKNOWN, True)
     return Commit(head, bool(changed_files()))
 
 
@@ -64,7 +67,12 @@ def changed_files() -> list[str]:
 
 
 def uncommitted() -> str:
-    """Uncommitted changes of code as ``git apply`` takes them, files that git does not know included."""
+    """Uncommitted changes of code as ``git apply`` takes them, files that git does not know included.
+
+    Without git, as the launcher handed them over.
+    """
+    if _git("rev-parse", "HEAD") is None and (handed := _handed_over()):
+        return str(handed["changes"])
     with tempfile.TemporaryDirectory() as folder:
         # an index and objects of its own: nothing of the clone is touched
         objects = _git("rev-parse", "--path-format=absolute", "--git-path", "objects")
@@ -78,6 +86,18 @@ def uncommitted() -> str:
                 ["git", "-C", str(CLONE), *arguments], capture_output=True, check=True, env={**os.environ, **own}
             )
         return answer.stdout.decode(errors="surrogateescape")
+
+
+def hand_over(clone: Path, code: Commit, changes: str) -> None:
+    """Leave in ``clone`` what its jobs record where they find no git: its commit, and ``uncommitted`` changes."""
+    file = clone / _HANDED_OVER
+    if not file.exists():
+        write_json(file, {**asdict(code), "changes": changes})
+
+
+def _handed_over() -> dict[str, Any] | None:
+    file = CLONE / _HANDED_OVER
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def installed() -> list[str]:

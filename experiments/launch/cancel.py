@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from ..runs import slurm
 from ..runs.attempts import Process, is_running
-from ..runs.jobs import Jobs
+from ..runs.jobs import Jobs, Phase
 from ..runs.run import Run
 from .plan import Step
 
@@ -48,6 +48,8 @@ def _ending(step: Step, jobs: Jobs) -> Ending | None:
     job = jobs.job(step.run)
     if job and job.phase.is_live:
         return Ending(step, Means.SCANCEL, job.id)
+    if job and job.phase is Phase.UNKNOWN:
+        return Ending(step, Means.NONE, job.id, f"could not ask Slurm: {job.reason}")
     for process in _processes(step.run, jobs):
         if not process.is_here:
             if is_running(step.run.directory):
@@ -67,7 +69,7 @@ def _processes(run: Run, jobs: Jobs) -> list[Process]:
 
 
 def carry_out(planned: Sequence[Ending]) -> list[Ending]:
-    """End what is planned; returns those that could not be ended, with the reason."""
+    """End what is planned; returns what could not be ended, with the reason: Slurm could not be asked, for one."""
     failed = []
     for ending in planned:
         if ending.means is Means.SIGNAL:

@@ -21,12 +21,13 @@ from ..registry.cost import Totals, totals, training_clip
 from ..registry.recipe import Recipe, Scale, difference
 from ..registry.stand_ins import origin, weights_name
 from ..registry.table import Variant
+from ..runs.run import Run
 from ..runs.runtime import Runtime, default_runtime
 from ..runs.weights import weights_file, where_to_get
 from ..words import in_words
 from .first_step import NoStepError, initial_weights, load_weights, of_one_process, take_step
 from .forecast import Basis, Place, Rate, actuals, assumed_rate, forecast, measured_rate, work
-from .plan import Step
+from .plan import Action, Step
 from .profiles import Profile
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Aspect(StrEnum):
     DATA = "data"
     DISK = "disk"
     PROFILE = "profile"
+    SLURM = "Slurm"
 
 
 class Outcome(StrEnum):
@@ -74,6 +76,7 @@ def check(
     runs: Mapping[str, int],
     take_steps: bool,
     look_at_data: bool = True,
+    ask_slurm: bool = True,
     profile: Profile | None = None,
     rate: Rate | None = None,
     runtime: Runtime | None = None,
@@ -83,7 +86,8 @@ def check(
 
     ``variants`` are the rows to report on, by default all that share ``experiments``. ``runs`` is the number of runs
     to be started, by signature; ``profile`` where, None on this machine, and ``rate`` the speed of a device there.
-    ``look_at_data``: at every video; False where that has been done. ``on_step`` is told of every experiment whose
+    ``look_at_data``: at every video, and ``ask_slurm`` whether it would take the jobs; False where that has been done.
+    ``on_step`` is told of every experiment whose
     step is about to be taken.
     """
     order = {variant.id: rank for rank, variant in enumerate(variants)}
@@ -120,6 +124,8 @@ def check(
         if profile:
             rate = rate or assumed_rate(experiments[0].scale)
             findings.append(CheckResult("jobs", Aspect.PROFILE, *_profile(experiments, profile, rate, runtime)))
+    if profile and ask_slurm and sum(runs.values()):
+        findings.append(CheckResult("jobs", Aspect.SLURM, *_slurm(experiments, runs, profile)))
     return findings
 
 
@@ -139,6 +145,7 @@ def before_launch(steps: Sequence[Step], *, profile: Profile | None, runtime: Ru
         runs=Counter(step.run.signature for step in steps),
         take_steps=profile is not None and scale is not Scale.TINY,
         look_at_data=False,
+        ask_slurm=False,
         profile=profile,
         rate=measured_rate(list(experiments.values()), actuals(experiments.values())),
         runtime=runtime,
@@ -316,6 +323,25 @@ def _profile(
     if rate.basis is Basis.ASSUMED:
         return Outcome.SKIPPED, f"{text}, and no requeue: launch again where a run is stopped by its time limit"
     return Outcome.FAILED, f"{text}; raise time, or set requeue = true in the profile"
+
+
+def _slurm(experiments: Sequence[Experiment], runs: Mapping[str, int], profile: Profile) -> tuple[Outcome, str]:
+    """OK if Slurm says that it would take these jobs."""
+    from .cluster import ask
+
+    steps = [
+        Step(Run(experiment, seed), Action.SUBMIT, "")
+        for experiment in experiments
+        for seed in range(runs.get(experiment.recipe.signature, 0))
+    ]
+    outlook = ask(steps, profile=profile, code=folders.CLONE)
+    if outlook.unasked:
+        return Outcome.SKIPPED, f"could not be asked: {outlook.unasked}"
+    if outlook.refused:
+        return Outcome.FAILED, f"it would refuse the jobs: {'; '.join(outlook.refused)}"
+    if outlook.full:
+        return Outcome.OK, f"not all {outlook.jobs} fit into the queue now, launch several times: {outlook.full}"
+    return Outcome.OK, f"it would start the first at {outlook.start}" if outlook.start else "it would take them"
 
 
 # ---------------------------------------------------------------------------------- what trains a step

@@ -58,8 +58,21 @@ def local_executor(folder: Path) -> submitit.LocalExecutor:
     return executor
 
 
-def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: str, code: Path) -> dict[str, Any]:
-    """Parameters for submitit's Slurm executor, of jobs that run ``profile`` with the clone ``code``."""
+def slurm_parameters(
+    profile: Profile,
+    *,
+    name: str,
+    comment: str,
+    dependency: str,
+    code: Path,
+    tables: Path | None = None,
+    hold: bool = False,
+) -> dict[str, Any]:
+    """Parameters for submitit's Slurm executor, of jobs that run ``profile`` with the clone ``code``.
+
+    ``tables``: the copy of the user's own tables that they use. ``hold``: until they are released; they are given what
+    they depend on before.
+    """
     optional = {
         "partition": profile.partition,
         "account": profile.account,
@@ -69,12 +82,10 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
         "gpus_per_node": profile.gpus_per_node,
         "dependency": dependency or None,
     }
-    tables = folders.own_tables()
     variables = {
         "VSWIN_RUNS": folders.runs(),
         "VSWIN_DATA": folders.data(),
         "VSWIN_RESULTS": folders.results(),
-        # a job is in another folder than the launch
         **({"VSWIN_TABLES": tables} if tables else {}),
         **_tracking_variable(),
     }
@@ -108,7 +119,8 @@ def slurm_parameters(profile: Profile, *, name: str, comment: str, dependency: s
             # python -m looks where it was started first
             "chdir": str(code),
             "requeue" if profile.requeue else "no-requeue": True,
-            **({"kill-on-invalid-dep": "yes"} if dependency else {}),
+            **({"kill-on-invalid-dep": "yes"} if dependency or hold else {}),
+            **({"hold": True} if hold else {}),
             **profile.options,
         },
         **{key: value for key, value in optional.items() if value is not None},

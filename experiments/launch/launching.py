@@ -6,7 +6,7 @@ Both return what happened, and tell an ``Observer`` of it on the way; neither pr
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from vswin.errors import ExplainedError, UsageError
 
 from .. import folders
 from ..files import locked
-from ..registry.catalogue import Experiment, experiments, find_experiment, find_variant, tables_at
+from ..registry.catalogue import Experiment, experiments_named, find_experiment, find_variant
 from ..registry.recipe import Scale
 from ..registry.stand_ins import SEED
 from ..runs.jobs import Jobs
@@ -28,7 +28,12 @@ from .plan import Action, Ended, Mode, Step, plan_now, plan_of, runs_of
 from .profiles import LOCAL, Profile, find_profile
 
 if TYPE_CHECKING:
+    from .cluster import Outlook
     from .repair import Repair
+
+
+# Neither done nor to be started: the user decides, or Slurm has to answer first.
+_LEFT_ALONE = (Action.FAILED, Action.DAMAGED, Action.UNKNOWN)
 
 
 class NotReadyError(ExplainedError, RuntimeError):
@@ -61,9 +66,10 @@ class Launched:
     ``adopted``: jobs of an earlier launch that died before it had noted them. ``repaired``: damage to runs that was
     repaired before they went on. ``skipped``: runs that failed before, in
     mode read-only everything that is not done, and where a launch on this machine finds all other runs on a cluster,
-    those. ``on_cluster``: runs that wait or work there. On this machine runs are ``started``, and end as ``finished``
-    or ``failed``; on a cluster they are ``submitted`` as ``jobs``, except for ``blocked`` ones, whose upstream runs
-    failed. ``behind``: what MLflow has not been told, in words; empty if nothing.
+    those; also runs that Slurm could not be asked about. ``on_cluster``: runs that wait or work there. On this machine
+    runs are ``started``, and end as ``finished`` or ``failed``; on a cluster they are ``submitted`` as ``jobs``, except
+    for ``blocked`` ones, whose upstream runs failed, and for those that are ``left`` to a later launch because the
+    queue is ``full``. ``behind``: what MLflow has not been told, in words; empty if nothing.
     """
 
     scale: Scale
@@ -78,6 +84,8 @@ class Launched:
     submitted: tuple[Step, ...] = ()
     jobs: tuple[str, ...] = ()
     blocked: tuple[Step, ...] = ()
+    left: tuple[Step, ...] = ()
+    full: str = ""
     behind: str = ""
 
     @property
@@ -87,16 +95,20 @@ class Launched:
 
     @property
     def ok(self) -> bool:
-        """True where everything is done, or on its way on a cluster."""
+        """True where everything is done, on its way on a cluster, or left to a later launch."""
         return not (self.skipped or self.failed or self.blocked)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """The plan of a launch: its ``steps``, the ``scripts`` that it would give to sbatch, and what is ``missing``."""
+    """The plan of a launch: its ``steps``, the ``scripts`` that it would give to sbatch, and what is ``missing``.
+
+    ``outlook``: the word of Slurm, None where nothing would be submitted.
+    """
 
     steps: tuple[Step, ...]
     scripts: tuple[str, ...] = ()
+    outlook: Outlook | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -142,43 +154,61 @@ def preview(
     tables: Iterable[str],
     *,
     scale: Scale = Scale.MINI,
-    seeds: int = 3,
+    seeds: int | Collection[int] = 3,
     mode: Mode = Mode.CACHED,
     target: Target | None = None,
 ) -> Preview:
-    """Plan a launch and stop. Needs no data, no weights and no Slurm: what is missing is listed."""
+    """Plan a launch and stop. Needs no data, no weights and no Slurm: what is missing is listed.
+
+    The arguments are those of ``launch``.
+    """
     from .repair import found
 
     target = target or Target()
     profile = find_profile(target.profile)
-    chosen = experiments(scale, tables_at(scale, tables))
-    runs = runs_of(chosen, range(seeds))
-    steps = todo = plan_of(chosen, seeds=range(seeds), jobs=(jobs := Jobs(runs)), mode=mode, damages=found(runs, jobs))
+    chosen = experiments_named(scale, tables)
+    runs = runs_of(chosen, numbers(seeds))
+    steps = todo = plan_of(
+        chosen, seeds=numbers(seeds), jobs=(jobs := Jobs(runs)), mode=mode, damages=found(runs, jobs)
+    )
     scripts: list[str] = []
+    outlook = None
     if profile:
+        from . import pinned
+        from .cluster import ask, submittable
         from .cluster import scripts as scripts_of
-        from .cluster import submittable
 
         todo = submittable(steps)
-        scripts = scripts_of(todo, name=target.profile, profile=profile, code=_clone(target)) if todo else []
+        if todo:
+            places = pinned.tables_folder()
+            code = _clone(target)
+            scripts = scripts_of(todo, profile=profile, code=code, tables=places[1] if places else None)
+            outlook = ask(todo, profile=profile, code=code)
     return Preview(
         steps=tuple(steps),
         scripts=tuple(scripts),
-        missing=tuple(dict.fromkeys(_missing(todo, target=target, profile=profile))),
+        outlook=outlook,
+        missing=tuple(dict.fromkeys(_missing(todo, target=target, profile=profile, outlook=outlook))),
     )
+
+
+def numbers(seeds: int | Collection[int]) -> Collection[int]:
+    """The seeds that ``launch`` means: of a number, so many from 0 on."""
+    return range(seeds) if isinstance(seeds, int) else seeds
 
 
 def launch(
     tables: Iterable[str],
     *,
     scale: Scale = Scale.MINI,
-    seeds: int = 3,
+    seeds: int | Collection[int] = 3,
     mode: Mode = Mode.CACHED,
     target: Target | None = None,
     observer: Observer | None = None,
 ) -> Launched:
-    """Run every variant of ``tables`` (such as ``table4``) once for each seed below ``seeds``; done runs are kept.
+    """Run every variant of ``tables`` once for each of ``seeds``; done runs are kept.
 
+    ``tables`` may also be single variants (``table4``, ``table4/split``); ``seeds`` are numbers, or how many from 0 on.
     On this machine it waits for the runs to end; KeyboardInterrupt has them save first. On a cluster it submits them
     and returns. Raises ExplainedError where it could not work: a name, data, weights, memory, uncommitted code.
     """
@@ -186,16 +216,16 @@ def launch(
     from .repair import repair
 
     target, observer = target or Target(), observer or Observer()
-    chosen = experiments(scale, tables_at(scale, tables))
+    chosen = experiments_named(scale, tables)
     profile = find_profile(target.profile)
     with locked(folders.runs() / scale / ".launch.lock", on_wait=observer.waiting):
         adopted = adopt(scale)
         read_only = mode is Mode.READ_ONLY
-        runs = runs_of(chosen, range(seeds))
+        runs = runs_of(chosen, numbers(seeds))
         repaired = () if read_only else tuple(repair(runs, Jobs(runs)))
-        steps = tuple(plan_now(chosen, seeds=range(seeds), mode=mode))
+        steps = tuple(plan_now(chosen, seeds=numbers(seeds), mode=mode))
         launched = Launched(scale=scale, steps=steps, adopted=tuple(adopted), repaired=repaired)
-        skipped = tuple(step for step in launched.undone if read_only or step.action in (Action.FAILED, Action.DAMAGED))
+        skipped = tuple(step for step in launched.undone if read_only or step.action in _LEFT_ALONE)
         launched = replace(launched, skipped=skipped)
         observer.planned(launched)
         todo = [step for step in launched.undone if step not in skipped]
@@ -242,7 +272,7 @@ def run(
     is_first = world.is_first
     if is_first:
         for step in todo:
-            if step.action in (Action.RUNNING, Action.PENDING, Action.DAMAGED):
+            if step.action in (Action.RUNNING, Action.PENDING, Action.DAMAGED, Action.UNKNOWN):
                 raise BusyError(f"{step.run.name} is {step.action}: {step.why}")
         _check_ready(todo)
     behind: list[str] = []
@@ -318,33 +348,53 @@ def _launch_on_cluster(
     launched: Launched, todo: list[Step], *, mode: Mode, target: Target, profile: Profile
 ) -> Launched:
     from . import pinned
-    from .cluster import is_on_cluster, launch_on_slurm, submittable
-    from .executors import SubmissionError
+    from .cluster import RefusedError, Submitted, is_on_cluster, launch_on_slurm, note_refusal, submittable
 
     if any(step.action.needs_work for step in todo):
         _check_ready(todo)
     runtime = target.runtime or default_runtime(launched.scale, cores=profile.cpus)
+    ready = submittable(launched.steps)
+    submitted = Submitted()
+    if ready:
+        _ask_slurm(ready, target=target, profile=profile)
     _check(todo, profile=profile, runtime=runtime)
-    submitted = submittable(launched.steps)
-    jobs: list[str] = []
-    if submitted:
-        code = pinned.pin(allow_dirty=target.allow_dirty)
-        aside = _set_aside(submitted, mode)
+    if ready:
+        code, tables = pinned.pin(allow_dirty=target.allow_dirty), pinned.pin_tables()
+        aside = _set_aside(ready, mode)
         try:
-            jobs = launch_on_slurm(submitted, name=target.profile, profile=profile, runtime=runtime, code=code)
-        except (SlurmError, SubmissionError):
-            for each, folder in aside.items():
-                # not submitted
-                if not each.directory.path.exists():
-                    folder.rename(each.directory.path)
+            submitted = launch_on_slurm(
+                ready, name=target.profile, profile=profile, runtime=runtime, code=code, tables=tables
+            )
+        except RefusedError as error:
+            _put_back(aside)
+            note_refusal(error.steps, name=target.profile, reason=str(error))
             raise
+        finally:
+            _put_back(aside)
     return replace(
         launched,
-        submitted=tuple(submitted),
-        jobs=tuple(jobs),
+        submitted=submitted.steps,
+        jobs=submitted.jobs,
         on_cluster=tuple(step for step in launched.steps if is_on_cluster(step)),
-        blocked=tuple(step for step in launched.steps if step.action is Action.BLOCKED and step not in submitted),
+        blocked=tuple(step for step in launched.steps if step.action is Action.BLOCKED and step not in ready),
+        left=submitted.left,
+        full=submitted.why,
     )
+
+
+def _ask_slurm(steps: list[Step], *, target: Target, profile: Profile) -> None:
+    """See that Slurm would take the jobs; raises NotReadyError, and keeps with the runs what it says against them."""
+    from .cluster import ask, note_refusal
+
+    outlook = ask(steps, profile=profile, code=_clone(target))
+    if outlook.unasked:
+        raise SlurmError(f"could not ask Slurm, so nothing is submitted: {outlook.unasked}")
+    if outlook.refused:
+        reasons = "\n  ".join(outlook.refused)
+        note_refusal(steps, name=target.profile, reason="; ".join(outlook.refused))
+        raise NotReadyError(
+            f"Slurm would refuse these jobs, so nothing is submitted; correct profile {target.profile}:\n  {reasons}"
+        )
 
 
 def _clone(target: Target) -> Path:
@@ -360,7 +410,9 @@ def _clone(target: Target) -> Path:
         return Path("CLONE")
 
 
-def _missing(steps: Sequence[Step], *, target: Target, profile: Profile | None) -> Iterable[str]:
+def _missing(
+    steps: Sequence[Step], *, target: Target, profile: Profile | None, outlook: Outlook | None
+) -> Iterable[str]:
     """Everything that a launch of ``steps`` would stop at, in words."""
     from ..job.ready import missing
 
@@ -374,6 +426,10 @@ def _missing(steps: Sequence[Step], *, target: Target, profile: Profile | None) 
         yield f"{target.profile}: {reason}"
     if absent := [program for program in ("sbatch", "srun", "squeue") if not shutil.which(program)]:
         yield f"{', '.join(absent)}: not on this machine; launch where Slurm's commands are"
+    elif outlook:
+        yield from (f"{target.profile}: Slurm would refuse the jobs: {reason}" for reason in outlook.refused)
+        if outlook.unasked:
+            yield f"could not ask Slurm: {outlook.unasked}"
     try:
         pinned.folder(allow_dirty=target.allow_dirty)
     except (pinned.PinError, pinned.UncommittedCodeError) as error:
@@ -412,3 +468,10 @@ def _set_aside(steps: Iterable[Step], mode: Mode) -> dict[Run, Path]:
         for step in (steps if mode is Mode.FORCE else ())
         if step.run.directory.path.exists() and step.run.state() is RunState.DONE
     }
+
+
+def _put_back(aside: Mapping[Run, Path]) -> None:
+    """Undo ``_set_aside`` for runs that were not submitted."""
+    for run, folder in aside.items():
+        if folder.exists() and not run.directory.path.exists():
+            folder.rename(run.directory.path)

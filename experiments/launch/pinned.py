@@ -1,4 +1,4 @@
-"""Code pinned for jobs: a clone of the commit that a launch was made from, so that later edits do not reach it."""
+"""What jobs are pinned to, so that later edits do not reach them: a clone of the commit, and a copy of own tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from vswin.errors import ExplainedError
 from .. import folders
 from ..files import locked
 from ..job import provenance
+from ..registry import own_tables
+from ..words import in_short
 
 
 class UncommittedCodeError(ExplainedError, RuntimeError):
@@ -36,10 +38,9 @@ def folder(*, allow_dirty: bool) -> tuple[Path, str]:
     if not commit.dirty:
         return place / commit.name, ""
     if not allow_dirty:
-        files = provenance.changed_files()
-        named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        files = in_short(provenance.changed_files())
         raise UncommittedCodeError(
-            f"uncommitted code: {named}; commit it, or have the changes stored with every run: --allow-dirty"
+            f"uncommitted code: {files}; commit it, or have the changes stored with every run: --allow-dirty"
         )
     changes = provenance.uncommitted()
     digest = hashlib.sha256(changes.encode(errors="surrogateescape")).hexdigest()[:10]
@@ -52,6 +53,47 @@ def pin(*, allow_dirty: bool) -> Path:
     with locked(target.parent / ".lock"):
         if not target.exists():
             _make(target, changes)
+        # for nodes without git, also in a clone of an earlier launch
+        provenance.hand_over(target, provenance.Commit(target.name.partition("-")[0], bool(changes)), changes)
+    return target
+
+
+def tables_folder() -> tuple[Path, Path] | None:
+    """The user's own tables and where their copy belongs, ``$VSWIN_RUNS/code/tables-<digest>``; None without any.
+
+    Raises OwnTableError where the folder cannot be copied.
+    """
+    source = folders.own_tables()
+    if source is None:
+        return None
+    return source, folders.runs() / "code" / f"tables-{own_tables.digest(source)}"
+
+
+def pin_tables() -> Path | None:
+    """The copy of the user's own tables as they are now, its files read-only; made if there is none yet.
+
+    None without any. Raises as ``tables_folder`` does, and PinError where they are edited meanwhile.
+    """
+    places = tables_folder()
+    if places is None:
+        return None
+    source, target = places
+    with locked(target.parent / ".lock"):
+        if target.exists():
+            return target
+        partial = target.with_name(f".{target.name}.partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        for name in own_tables.files(source):
+            copy = partial / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, copy)
+            copy.chmod(0o444)
+        if f"tables-{own_tables.digest(partial)}" != target.name:
+            shutil.rmtree(partial)
+            raise PinError(f"{source} was edited while it was copied; launch again")
+        partial.rename(target)
     return target
 
 

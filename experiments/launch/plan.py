@@ -38,6 +38,7 @@ class Action(StrEnum):
     DONE = "DONE"
     RUNNING = "RUNNING"
     PENDING = "PENDING"
+    UNKNOWN = "UNKNOWN"
     RESUME = "RESUME"
     RETRY = "RETRY"
     SUBMIT = "SUBMIT"
@@ -55,6 +56,7 @@ _DECISIONS = {
     RunState.DONE: (Action.DONE, "finished"),
     RunState.RUNNING: (Action.RUNNING, "a process is working on it"),
     RunState.PENDING: (Action.PENDING, "submitted, not started yet"),
+    RunState.UNKNOWN: (Action.UNKNOWN, "Slurm could not be asked about its job"),
     RunState.INTERRUPTED: (Action.RESUME, "stopped before its end; resumes from its newest checkpoint"),
     RunState.FAILED: (Action.RETRY, "the last attempt failed"),
     RunState.DAMAGED: (Action.DAMAGED, "a file of it cannot be read"),
@@ -122,6 +124,7 @@ def plan(
     recorded: Callable[[Run], bool] = lambda run: False,
     damage: Callable[[Run], Damage | None] = lambda run: None,
     lost_weights: Callable[[Run], bool] = lambda run: False,
+    note: Callable[[Run], str] = lambda run: "",
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early.
 
@@ -154,6 +157,8 @@ def plan(
             why = str(damage(run) or why)
         if run in lost:
             why = "its weights are missing or damaged; they are made again from its newest checkpoint"
+        if (told := note(run)) and (action is Action.UNKNOWN or action.needs_work):
+            action, why = (Action.RETRY if action is Action.SUBMIT else action), told
         if action.needs_work and states[run] is RunState.DONE:
             anew.add(run)
         sources = tuple(source for source in run.upstream if states[source] is not RunState.DONE or source in anew)
@@ -202,6 +207,7 @@ def plan_of(
         fruitless=jobs.fruitless,
         damage=lambda run: damages.get(run) or jobs.damage(run),
         lost_weights=lambda run: lost_weights(run.directory),
+        note=jobs.note,
         recorded=lambda run: all(
             (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in run.experiment.protocols
         ),
@@ -216,6 +222,6 @@ def _recorded(scale: Scale) -> set[tuple[str, str, str]]:
 
 def _blocked(sources: Collection[Run], before: list[Step]) -> str:
     for step in before:
-        if step.action in (Action.FAILED, Action.DAMAGED) and step.run in sources:
+        if step.action in (Action.FAILED, Action.DAMAGED, Action.UNKNOWN) and step.run in sources:
             return f"{step.run.experiment.name} {step.action.lower()}: {step.run.look().error or step.why}"
     return f"waits for {' and '.join(source.experiment.name for source in sources)}"

@@ -24,6 +24,7 @@ _LONGEST_WARNING = 65535
 # What sbatch is told by other fields, or by every launch.
 _OWN_OPTIONS = {
     *("account", "array", "chdir", "comment", "constraint", "cpus-per-task", "dependency", "error", "export", "gpus"),
+    *("hold", "test-only"),
     *("gpus-per-node", "job-name", "kill-on-invalid-dep", "mem", "no-requeue", "nodes", "ntasks"),
     *("ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue", "signal", "time"),
 }

@@ -147,7 +147,9 @@ def standing_json(item: Standing) -> dict[str, Any]:
         "metrics": {name: value for name, value in item.metrics.items() if re.match("train|val|test", name)},
         "top1": item.top1,
         "seconds_left": item.seconds_left,
-        "job": {"id": item.job.id, "phase": item.job.phase, "nodes": item.job.nodes} if item.job else None,
+        "job": {"id": item.job.id, "phase": item.job.phase, "nodes": item.job.nodes, "reason": item.job.reason}
+        if item.job
+        else None,
         "failure": item.failure,
         "attempts": item.attempt.number if item.attempt else 0,
         "updated": item.updated,

@@ -116,6 +116,21 @@ def experiments(scale: Scale, selection: Iterable[Table] | None = None) -> list[
     return [experiment(signature) for signature in wanted]
 
 
+def experiments_named(scale: Scale, names: Iterable[str]) -> list[Experiment]:
+    """The distinct experiments of tables and single variants, ``table4`` or ``table4/split``, in the order named.
+
+    Raises as ``tables_at``, ``find_variant`` and ``Variant.at`` do.
+    """
+    found: dict[str, Experiment] = {}
+    for name in names:
+        if "/" in name:
+            chosen = [find_experiment(scale, find_variant(name))]
+        else:
+            chosen = experiments(scale, tables_at(scale, [name]))
+        found |= {each.recipe.signature: each for each in chosen}
+    return list(found.values())
+
+
 def find_experiment(scale: Scale, variant: Variant) -> Experiment:
     """The experiment that ``variant`` is a row of."""
     signature = variant.at(scale).signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from vswin.errors import ExplainedError
 
 from .. import folders
 from .table import Table
+
+# Tables are text; a folder with more is another one.
+_LARGEST_BYTES = 64 * 2**20
 
 
 class OwnTableError(ExplainedError, RuntimeError):
@@ -26,6 +30,36 @@ def own_tables() -> tuple[Table, ...]:
     if not folder.is_dir():
         raise OwnTableError(f"expected $VSWIN_TABLES to name a folder of tables, got {folder}, which is none")
     return tuple(_table(path) for path in sorted(folder.glob("[!_.]*.py")))
+
+
+def files(folder: Path) -> list[Path]:
+    """Every file that tables in ``folder`` may read there, relative to it, in order; hidden ones are left out.
+
+    Raises OwnTableError where there is no such folder, or it holds more than tables.
+    """
+    if not folder.is_dir():
+        raise OwnTableError(f"expected $VSWIN_TABLES to name a folder of tables, got {folder}, which is none")
+    found, size = [], 0
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in name.parts):
+            found.append(name)
+            size += path.stat().st_size
+            if size > _LARGEST_BYTES:
+                raise OwnTableError(
+                    f"{folder} holds more than {_LARGEST_BYTES >> 20} MiB; jobs get a copy, so keep only tables there"
+                )
+    return found
+
+
+def digest(folder: Path) -> str:
+    """A digest over names and contents of ``files``."""
+    whole = hashlib.sha256()
+    for name in files(folder):
+        content = (folder / name).read_bytes()
+        whole.update(f"{name}\0{len(content)}\0".encode(errors="surrogateescape"))
+        whole.update(content)
+    return whole.hexdigest()[:16]
 
 
 def _table(path: Path) -> Table:

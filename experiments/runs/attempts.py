@@ -70,7 +70,8 @@ class Submission:
 
     ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
     ``unstarted``: how many submissions right before it ended without an attempt. ``gpu``: the one that a process of
-    this machine was given, as CUDA_VISIBLE_DEVICES names it.
+    this machine was given, as CUDA_VISIBLE_DEVICES names it. ``refused``: what sbatch said when it did not take a later
+    one.
     """
 
     profile: str
@@ -80,6 +81,7 @@ class Submission:
     job: str | None = None
     unstarted: int = 0
     gpu: str | None = None
+    refused: str | None = None
 
     def unstarted_by(self, attempt: Attempt | None) -> bool:
         """True where the run has not begun since; ``attempt`` is its last one."""
@@ -98,7 +100,11 @@ class Submission:
 
     def note(self, run: RunDirectory) -> None:
         """Keep this in the directory of ``run``."""
-        write_json(run.submission, asdict(self))
+        content = asdict(self)
+        if self.refused is None:
+            # code that jobs were pinned to earlier knows no such field
+            del content["refused"]
+        write_json(run.submission, content)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ Imports neither submitit nor torch, so that ``status``, ``logs`` and ``cancel`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ..files import Damage
 from . import slurm
@@ -20,12 +20,18 @@ FRUITLESS_LIMIT = 3
 
 
 class Jobs:
-    """A snapshot of ``runs`` and their jobs: one look at each directory, at most one call of squeue and of sacct."""
+    """A snapshot of ``runs`` and their jobs: one look at each directory, at most one call of squeue and of sacct.
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    ``ask`` asks Slurm; it is not asked about runs that are done.
+    """
+
+    def __init__(self, runs: Iterable[Run], *, ask: Callable[[Collection[str]], dict[str, Job]] = slurm.look) -> None:
         self._looks = {run: run.look() for run in runs}
         self._submissions = {run: look.submission for run, look in self._looks.items() if look.submission}
-        self._slurm = slurm.look({found.job for found in self._submissions.values() if found.job})
+        undone = (
+            found for run, found in self._submissions.items() if run.state(look=self._looks[run]) is not RunState.DONE
+        )
+        self._slurm = ask({found.job for found in undone if found.job})
 
     def look(self, run: Run) -> Look:
         """What the directory of ``run`` noted when the snapshot was taken, or does now for a run that is not in it."""
@@ -36,13 +42,22 @@ class Jobs:
         return self._submissions.get(run)
 
     def job(self, run: Run) -> Job | None:
-        """The Slurm job that ``run`` was last submitted to, None if it was none."""
+        """The Slurm job that ``run`` was last submitted to; None if it was none, or where the run is done."""
         submission = self._submissions.get(run)
-        return self._slurm[submission.job] if submission and submission.job else None
+        return self._slurm.get(submission.job) if submission and submission.job else None
 
     def state(self, run: Run) -> RunState:
         """As ``Run.state``, with what Slurm says taken into account."""
         return run.state(self.job(run), look=self.look(run))
+
+    def note(self, run: Run) -> str:
+        """What else there is to say of the jobs of ``run``: why one could not be asked about, or was refused."""
+        job, submission = self.job(run), self._submissions.get(run)
+        if job and job.phase is Phase.UNKNOWN:
+            return f"could not ask Slurm about job {job.id}: {job.reason}"
+        if submission and submission.refused and not (job and job.phase.is_live):
+            return f"Slurm refused it: {submission.refused}"
+        return ""
 
     def damage(self, run: Run) -> Damage | None:
         """The first damage to the notes of ``run``; None if all can be read."""

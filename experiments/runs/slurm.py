@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +19,11 @@ from vswin.errors import ExplainedError
 
 # A controller that is away must not hold up a look for minutes.
 _PATIENCE_SECONDS = 30.0
+# What Slurm's commands say when they have no answer of the controller, or none in time.
+_UNREACHABLE = (
+    "timed out|did not answer|unable to contact|connection refused|connection reset|zero bytes were transmitted|"
+    "communication|temporarily unable|in standby mode|no route to host|configuration source"
+)
 # Variables that change what Slurm's commands answer.
 _HABITS = ("SQUEUE_", "SACCT_", "SCANCEL_")
 # What else than of the job it is in a shell may know of Slurm.
@@ -30,7 +35,10 @@ class SlurmError(ExplainedError, RuntimeError):
 
 
 class Phase(StrEnum):
-    """Where a job stands. ``REQUEUED`` has run before and waits to run again; ``UNKNOWN`` could not be asked."""
+    """Where a job stands. ``REQUEUED`` has run before and waits to run again.
+
+    ``UNKNOWN``: Slurm could not be asked, so it may do anything; never take that for an end.
+    """
 
     PENDING = "pending"
     REQUEUED = "requeued"
@@ -65,6 +73,8 @@ class Failure(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A job as last seen. ``reason`` is Slurm's own word: why it waits (``Priority``), or how it ended (``TIMEOUT``).
+
+    Of a job that is ``Phase.UNKNOWN`` it is why it could not be asked about.
 
     ``failure`` is None while it is live, where it completed, and where nobody remembers how it ended.
     """
@@ -117,38 +127,102 @@ def outside_own_job() -> Iterator[None]:
 def look(jobs: Collection[str]) -> dict[str, Job]:
     """Look up each of ``jobs``, by one call of squeue and at most one of sacct.
 
-    Jobs that squeue does not know and sacct cannot be asked about have ended, nobody knows how. Without squeue and
-    sacct all are ``Phase.UNKNOWN``.
+    A job that squeue answers not to know has ended, and sacct says how where it can be asked. What neither can tell for
+    certain is ``Phase.UNKNOWN``: squeue did not answer and sacct does not know the job, or the two contradict.
     """
     if not jobs:
         return {}
-    queue = _queue(jobs)
+    queue, queue_error = _asked(_queue, jobs)
     found = {name: job for name, job in (queue or {}).items() if job.phase.is_live}
     missing = set(jobs) - found.keys()
-    remembered = _accounts(missing) if missing else {}
+    accounts, accounts_error = _asked(_accounts, missing) if missing else ({}, "")
     for name in missing:
-        if name in remembered:
-            found[name] = remembered[name]
-        elif queue is not None:
-            # squeue knows ended jobs for some minutes
-            found[name] = queue.get(name, Job(id=name, phase=Phase.ENDED))
+        # squeue knows ended jobs for some minutes
+        queued, accounted = (queue or {}).get(name), (accounts or {}).get(name)
+        if accounted and (queue is None or not accounted.phase.is_live):
+            found[name] = accounted
+        elif queued:
+            # the accounting may be late
+            found[name] = queued
+        elif queue is None:
+            why = accounts_error or "sacct does not know the job"
+            found[name] = Job(id=name, phase=Phase.UNKNOWN, reason=f"{queue_error}; {why}")
+        elif accounted:
+            why = f"squeue does not know the job, and sacct says that it is {accounted.phase}"
+            found[name] = Job(id=name, phase=Phase.UNKNOWN, reason=why)
         else:
-            found[name] = Job(id=name, phase=Phase.UNKNOWN)
+            found[name] = Job(id=name, phase=Phase.ENDED)
     return {name: found[name] for name in jobs}
 
 
+class PatientLook:
+    """``look`` for a view that is refreshed often: Slurm is asked at most once every ``seconds``.
+
+    In between, jobs stand as they stood; one that is new is ``Phase.UNKNOWN`` until Slurm is asked again.
+    """
+
+    def __init__(self, *, seconds: float = 30.0) -> None:
+        self._seconds = seconds
+        self._asked_at = -float("inf")
+        self._found: dict[str, Job] = {}
+
+    def __call__(self, jobs: Collection[str]) -> dict[str, Job]:
+        """As ``look``."""
+        wait = self._asked_at + self._seconds - time.monotonic()
+        if jobs and wait <= 0:
+            self._found = look(jobs)
+            self._asked_at = time.monotonic()
+        unasked = f"not asked yet, in {max(wait, 0):.0f} s"
+        return {name: self._found.get(name, Job(id=name, phase=Phase.UNKNOWN, reason=unasked)) for name in jobs}
+
+
 def named(name: str, *, since: float) -> str | None:
-    """The job or array called ``name`` that this user submitted after ``since`` (seconds since the epoch), if any."""
+    """The job or array called ``name`` that this user submitted after ``since`` (seconds since the epoch), if any.
+
+    A job that Slurm refused is none, though it keeps it as FAILED. Raises SlurmError where it cannot be told: squeue
+    fails, or does not know the job and sacct fails while there is accounting.
+    """
     user = getpass.getuser()
-    queued = call("squeue", "--noheader", "--states=all", f"--user={user}", f"--name={name}", "--Format=ArrayJobID:20")
-    if queued.split():
-        return queued.split()[0]
+    fields = "ArrayJobID:20,State:20,NodeList:256"
+    queued = call("squeue", "--noheader", "--states=all", f"--user={user}", f"--name={name}", f"--Format={fields}")
+    for line in queued.splitlines():
+        job, state, nodes = (line[start:end].strip() for start, end in ((0, 20), (20, 40), (40, 296)))
+        if job and not _was_refused(state, nodes):
+            return job
+    start = f"--starttime=now-{max(1, round((time.time() - since) / 60) + 5)}minutes"
     try:
-        start = f"--starttime=now-{max(1, round((time.time() - since) / 60) + 5)}minutes"
-        rows = call("sacct", "-nPX", f"--user={user}", f"--name={name}", start, "--format=JobID")
-    except SlurmError:
-        return None
-    return rows.split("_")[0].split()[0] if rows.split() else None
+        rows = call(
+            "sacct", "-nPX", f"--user={user}", f"--name={name}", start, "--format=JobID,State,NodeList"
+        ).splitlines()
+    except SlurmError as error:
+        if "accounting storage is disabled" in str(error):
+            return None
+        raise
+    for row in rows:
+        job, state, nodes = row.split("|")
+        if not _was_refused(state, nodes):
+            return job.split("_")[0]
+    return None
+
+
+def _was_refused(state: str, nodes: str) -> bool:
+    # it never had a node: sbatch failed, and told why
+    return state == "FAILED" and not _known(nodes)
+
+
+def is_held(job: str) -> bool:
+    """True where elements of ``job`` wait until their user releases them; raises SlurmError."""
+    try:
+        return "JobHeldUser" in call("squeue", "--noheader", "--array", f"--jobs={job}", "--format=%r")
+    except SlurmError as error:
+        if "Invalid job id" in str(error):
+            return False
+        raise
+
+
+def is_unreachable(message: str) -> bool:
+    """True where ``message`` of one of Slurm's commands says that it got no answer: anything may have happened."""
+    return re.search(_UNREACHABLE, message, re.IGNORECASE) is not None
 
 
 def config(name: str) -> str | None:
@@ -159,29 +233,81 @@ def config(name: str) -> str | None:
 
 def call(*command: str) -> str:
     """The output of one of Slurm's commands; raises SlurmError."""
-    # people narrow down their own squeue (SQUEUE_PARTITION): what they do not want to see is here all the same
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_HABITS)}
-    try:
-        answer = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE_SECONDS,
-            env=environment,
-        )
-    except FileNotFoundError as error:
-        raise SlurmError(f"no {command[0]} on this machine: launch where Slurm's commands are") from error
-    except subprocess.TimeoutExpired as error:
-        raise SlurmError(f"{command[0]} did not answer within {_PATIENCE_SECONDS:.0f} s") from error
+    answer = _run(*command)
     if answer.returncode:
         raise SlurmError(f"{command[0]} failed: {answer.stderr.strip() or answer.stdout.strip()}")
     return answer.stdout
 
 
+def _run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    # people narrow down their own squeue (SQUEUE_PARTITION): what they do not want to see is here all the same
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_HABITS)}
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS, env=environment
+        )
+    except FileNotFoundError as error:
+        raise SlurmError(f"no {command[0]} on this machine: launch where Slurm's commands are") from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmError(f"{command[0]} did not answer within {_PATIENCE_SECONDS:.0f} s") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Slurm's word on a script that was not submitted: when its job would start, or the reason why it is refused.
+
+    ``start`` is in local time, ``2026-12-01T04:41:09``; empty where Slurm does not say.
+    """
+
+    start: str = ""
+    refusal: str = ""
+
+
+def is_submit_limit(message: str) -> bool:
+    """True where ``message`` of sbatch says that this many jobs may not be submitted at a time.
+
+    Slurm names the limit (``AssocMaxSubmitJobLimit``); old ones name a few that it may be.
+    """
+    return "SubmitJob" in message or "job submit limit" in message
+
+
+def verdict(script: str) -> Verdict:
+    """Slurm's word on ``script``: ``sbatch --test-only``. Raises SlurmError where there is none."""
+    with outside_own_job():
+        answer = _run("sbatch", "--test-only", text=script)
+    said = " ".join(f"{answer.stdout} {answer.stderr}".replace("sbatch: error: ", "").split())
+    if answer.returncode == 0:
+        start = re.search(r"to start at (\S+)", said)
+        return Verdict(start=start[1] if start else "")
+    if is_unreachable(said):
+        raise SlurmError(f"sbatch failed: {said}")
+    return Verdict(refusal=said.replace("allocation failure: ", ""))
+
+
+def longest_minutes(partition: str | None) -> int | None:
+    """The time limit of ``partition`` (default: the cluster's; of several, the longest), None where there is none.
+
+    Many clusters accept a job that is longer and never start it. Raises SlurmError.
+    """
+    wanted = partition.split(",") if partition else None
+    limits = []
+    for line in call("scontrol", "--oneliner", "show", "partition").splitlines():
+        fields = dict(word.partition("=")[::2] for word in line.split())
+        if fields.get("PartitionName") in wanted if wanted else fields.get("Default") == "YES":
+            limits.append(_minutes(fields.get("MaxTime", "UNLIMITED")))
+    return None if not limits or None in limits else max(limit for limit in limits if limit is not None)
+
+
+def _minutes(limit: str) -> int | None:
+    """``1-00:00:00`` in minutes; None for UNLIMITED."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
+    return 60 * (24 * int(match[1] or 0) + int(match[2])) + int(match[3]) if match else None
+
+
 # ------------------------------------------------------------------------------------------------ reading answers
 
+# Of every column of squeue, in characters.
+_WIDTH = 256
 _QUEUE_FIELDS = ("JobArrayID", "State", "Reason", "RestartCnt", "exit_code", "DerivedEC", "NodeList")
 _ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "DerivedExitCode", "NodeList")
 # States of a job that has run and waits to run again, or is about to.
@@ -201,18 +327,36 @@ _FAILURES: Mapping[str, Failure] = {
 _OOM_SIGNAL = 125
 
 
-def _queue(jobs: Collection[str]) -> dict[str, Job] | None:
-    """The jobs that squeue knows; None where it cannot be asked."""
-    layout = ",".join(f"{field}:256" for field in _QUEUE_FIELDS)
+def _asked(
+    ask: Callable[[Collection[str]], dict[str, Job]], jobs: Collection[str]
+) -> tuple[dict[str, Job] | None, str]:
+    """The answer, or None and why there is none."""
+    try:
+        return ask(jobs), ""
+    except SlurmError as error:
+        return None, str(error)
+
+
+def _queue(jobs: Collection[str]) -> dict[str, Job]:
+    """The jobs that squeue knows; raises SlurmError where it cannot be asked, or stops in the middle of a line."""
+    layout = ",".join(f"{field}:{_WIDTH}" for field in _QUEUE_FIELDS)
     try:
         answer = call(
             "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(_arrays(jobs))}", f"--Format={layout}"
         )
     except SlurmError as error:
         # asked for a single job, squeue fails where it does not know it
-        return {} if "Invalid job id" in str(error) else None
-    rows = ([line[start : start + 256].strip() for start in range(0, len(line), 256)] for line in answer.splitlines())
-    return {job.id: job for job in (queue_row(*row[: len(_QUEUE_FIELDS)]) for row in rows if row)}
+        if "Invalid job id" in str(error):
+            return {}
+        raise
+    found = {}
+    for line in answer.splitlines():
+        if len(line) != _WIDTH * len(_QUEUE_FIELDS):
+            raise SlurmError("squeue stopped in the middle of its answer")
+        row = [line[start : start + _WIDTH].strip() for start in range(0, len(line), _WIDTH)]
+        job = queue_row(*row)
+        found[job.id] = job
+    return found
 
 
 def queue_row(name: str, state: str, reason: str, restarts: str, exit_code: str, derived: str, nodes: str = "") -> Job:
@@ -222,17 +366,19 @@ def queue_row(name: str, state: str, reason: str, restarts: str, exit_code: str,
 
 
 def _accounts(jobs: Collection[str]) -> dict[str, Job]:
-    """The jobs that sacct remembers; none where it cannot be asked."""
-    try:
-        answer = call("sacct", "-nPX", f"--jobs={','.join(_arrays(jobs))}", f"--format={','.join(_ACCOUNT_FIELDS)}")
-    except SlurmError:
-        return {}
+    """The jobs that sacct remembers; raises SlurmError where it cannot be asked, or stops in the middle of a line."""
+    answer = call("sacct", "-nPX", f"--jobs={','.join(_arrays(jobs))}", f"--format={','.join(_ACCOUNT_FIELDS)}")
+    if answer and not answer.endswith("\n"):
+        raise SlurmError("sacct stopped in the middle of its answer")
     return {job.id: job for line in answer.splitlines() for job in account_row(line)}
 
 
 def account_row(line: str) -> list[Job]:
     """One line of sacct: a job, or elements of an array that were not started, ``7_[1-3,5%2]``."""
-    name, state, exit_code, derived, nodes = line.split("|")
+    try:
+        name, state, exit_code, derived, nodes = line.split("|")
+    except ValueError as error:
+        raise SlurmError(f"sacct: expected {len(_ACCOUNT_FIELDS)} columns, got {line!r}") from error
     return [_job(one, state, reason="", codes=[exit_code, derived], nodes=nodes) for one in expand(name)]
 
 

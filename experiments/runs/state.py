@@ -15,6 +15,7 @@ class RunState(StrEnum):
     """The state of a run. The plan turns it into an action."""
 
     NEW = "new"
+    UNKNOWN = "unknown"
     PENDING = "pending"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -29,7 +30,8 @@ def state_of(
 ) -> RunState:
     """The state of a run that is to be tested under ``protocols`` (signatures), as far as can be seen from here.
 
-    ``job`` is how the Slurm job stands that it was last submitted to, if any: that goes before what can be seen.
+    ``job`` is how the Slurm job stands that it was last submitted to, if any: that goes before what can be seen. A run
+    whose job could not be asked about is UNKNOWN, unless a process shows that it works on it.
     ``look``: what was read of its directory already.
     """
     look = look or Look.at(run)
@@ -61,6 +63,8 @@ def live_state(look: Look, job: slurm.Job | None) -> RunState | None:
     if attempt and works_on(look.run, attempt) and not known_to_be_over:
         # a process that has failed may still have other things to do
         return RunState.FAILED if look.has_failed else RunState.RUNNING
+    if job and job.phase is slurm.Phase.UNKNOWN:
+        return RunState.UNKNOWN
     process = look.submission.process if look.submission else None
     if job is None and process and process.is_here and process.alive:
         return RunState.PENDING

@@ -67,7 +67,8 @@ def test_run_of_what_is_only_recorded_shows_the_record(vswin: Vswin, home: Path)
 def test_dry_run_starts_nothing_and_needs_no_data(vswin: Vswin, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSWIN_DATA", str(home / "nowhere"))
     before = sorted(home.rglob("*"))
-    plan = json.loads(vswin("launch", "table4", "table6", "--seeds", "2", "--dry-run", "--json").stdout)
+    # what is missing makes it fail, as it would a launch
+    plan = json.loads(vswin("launch", "table4", "table6", "--seeds", "2", "--dry-run", "--json", code=1).stdout)
     assert [step["action"] for step in plan] == ["SUBMIT", *["BLOCKED"] * 10]
     assert plan[0]["variants"] == ["upstream/image-t-small"]
     assert plan[1]["variants"] == [
@@ -199,7 +200,8 @@ def test_all_tables_are_rendered_and_fit_a_terminal(
 
 def test_planning_the_whole_paper_needs_neither_data_nor_weights(vswin: Vswin) -> None:
     names = [table.id for table in tables_at(Scale.PAPER)]
-    plan = json.loads(vswin("launch", *names, "--scale", "paper", "--seeds", "5", "--dry-run", "--json").stdout)
+    answer = vswin("launch", *names, "--scale", "paper", "--seeds", "5", "--dry-run", "--json", code=1)
+    plan = json.loads(answer.stdout)
     assert len(plan) == 5 * len(experiments(Scale.PAPER))
     assert plan[1]["variants"] == [
         *("table1/swin-t", "table4/joint", "table5/window-8", "table6/full", "table8/inflate"),

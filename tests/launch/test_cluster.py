@@ -60,12 +60,20 @@ nodes = 2
 memory = "1000MB"
 time = "30"
 
-# longer than any partition allows: accepted, and never started
 [never]
 account = "vswin"
 memory = "1000MB"
-time = "2-0"
+time = "30"
+options = { begin = "now+10days" }
+
+[three]
+account = "vswin"
+memory = "1000MB"
+time = "30"
+parallel = 3
 """
+# In a wrapper around sbatch: nothing is submitted then.
+ONLY_ASKED = '[ "$1" = --test-only ] &&'
 # A test runs the code as it is here, committed or not.
 ON_TEST = ("--scale", "tiny", "--allow-dirty", "--on")
 
@@ -357,6 +365,28 @@ def test_jobs_tell_a_tracking_server_themselves(
         server.stop()
 
 
+def test_exactly_so_many_jobs_run_at_once_whatever_they_wait_for(
+    cluster: SlurmCluster, vswin: Vswin, tmp_path: Path
+) -> None:
+    """Several image models that others wait for: as many groups, and one limit."""
+    shutil.rmtree(tmp_path / "runs" / "tiny")
+    answer = vswin("launch", "table1", "table6", "--seeds", "2", *ON_TEST, "three")
+    match = re.search(r"submitted (\d+) of \d+ runs to three: (\d+)\n", answer.stdout)
+    assert match
+    count, array = int(match[1]), match[2]
+    eventually("the tables are done", lambda: are_done("table1", "table6", seeds=2), seconds=400)
+    attempts = [cluster.attempts(f"{array}_{index}")[0] for index in range(count)]
+    moments = sorted({each.start for each in attempts if each.start})
+    at_once = [
+        sum(each.start <= moment < each.end for each in attempts if each.start and each.end) for moment in moments
+    ]
+    assert max(at_once) == 3
+    # it is not one at a time: but for the first image models and the last runs there are always three
+    assert sum(number == 3 for number in at_once) > len(at_once) / 2
+    for run in runs_of("table1", "table6", seeds=2):
+        assert record_of(run).provenance.attempts == 1
+
+
 def test_launcher_killed_between_sbatch_and_bookkeeping(
     cluster: SlurmCluster, vswin: Vswin, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +395,7 @@ def test_launcher_killed_between_sbatch_and_bookkeeping(
     wrapper = tmp_path / "bin" / "sbatch"
     wrapper.parent.mkdir()
     sbatch = shutil.which("sbatch")
-    wrapper.write_text(f'#!/bin/sh\n{sbatch} "$@" >> {calls} && kill -9 $PPID\n')
+    wrapper.write_text(f'#!/bin/sh\n{ONLY_ASKED} exec {sbatch} "$@"\n{sbatch} "$@" >> {calls} && kill -9 $PPID\n')
     wrapper.chmod(0o755)
     command = vswin_command("launch", "table6", "--seeds", "1", *ON_TEST, "packed")
     with monkeypatch.context() as patch:
@@ -398,7 +428,7 @@ def test_done_again_and_a_controller_that_answers_too_late(
     wrapper.parent.mkdir()
 
     def sbatch_is(line: str) -> None:
-        wrapper.write_text(f"#!/bin/sh\n{line}\n{late}\n")
+        wrapper.write_text(f'#!/bin/sh\n{ONLY_ASKED} exec {sbatch} "$@"\n{line}\n{late}\n')
         wrapper.chmod(0o755)
 
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
@@ -450,6 +480,10 @@ def test_more_runs_than_an_array_may_have_and_no_accounting(
     sacct.write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1\n")
     sacct.chmod(0o755)
     monkeypatch.setenv("PATH", f"{sacct.parent}:{os.environ['PATH']}")
+    assert re.search(
+        "would submit 25 jobs to never by 2 sbatch calls; Slurm would start the first at 2",
+        vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never", "--dry-run").stdout,
+    )
     answer = vswin("launch", "table4", "table6", "--seeds", "5", *ON_TEST, "never")
     match = re.search(r"submitted 25 of 26 runs to never: (\d+), (\d+)\n", answer.stdout)
     assert match

@@ -33,6 +33,7 @@ def told(steps: list[Step]) -> list[tuple[str, int, Action]]:
 def test_every_state_has_an_action() -> None:
     expected = {
         RunState.NEW: Action.SUBMIT,
+        RunState.UNKNOWN: Action.UNKNOWN,
         RunState.PENDING: Action.PENDING,
         RunState.RUNNING: Action.RUNNING,
         RunState.INTERRUPTED: Action.RESUME,

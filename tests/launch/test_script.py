@@ -18,6 +18,7 @@ from experiments.launch.plan import Action, Step
 from experiments.launch.profiles import Profile, ProfileError, find_profile, profiles
 from experiments.registry.catalogue import experiments, find_table
 from experiments.registry.errors import UnknownNameError
+from experiments.registry.own_tables import OwnTableError
 from experiments.registry.recipe import Scale
 from experiments.runs.run import Run
 from tests.support.command_line import Vswin
@@ -101,25 +102,34 @@ def test_runs_are_packed_into_jobs_and_jobs_into_arrays() -> None:
     assert [step for array in found for job in array.jobs for step in job] == steps(11)
 
 
-@pytest.mark.parametrize(("parallel", "expected"), [(8, [2, 2, 2, 2]), (3, [1, 1, 1, 1]), (1, [1, 1, 1, 1])])
-def test_arrays_hold_the_limit_together(parallel: int, expected: list[int]) -> None:
-    found = arrays(steps(20), runs_per_job=1, longest=5, parallel=parallel)
-    assert [array.parallel for array in found] == expected
-    ended: set[int] = set()
-    while len(ended) < len(found):
-        running = {
-            i for i, array in enumerate(found) if i not in ended and (array.after is None or array.after in ended)
-        }
-        assert 0 < sum(found[index].parallel or 0 for index in running) <= parallel
-        ended.add(min(running))
+def test_a_limit_makes_one_array_of_all_groups() -> None:
+    """Slurm keeps exactly so many elements of an array busy, whatever each of them waits for."""
+    first, second, *rest = steps(9)
+    waiting = [Step(step.run, Action.BLOCKED, "", ((first, second)[index % 2].run,)) for index, step in enumerate(rest)]
+    [array] = arrays([first, second, *waiting], runs_per_job=1, longest=None, parallel=4)
+    assert (array.parallel, array.waits_alike) == (4, False)
+    # in the order of the plan, so that every variant has a first result early
+    assert array.steps == [first, second, *waiting]
+    assert array.waits_for == ((), (), *(step.waits_for for step in waiting))
+    assert array.first(3).waits_for == ((), (), waiting[0].waits_for)
+    # as many sbatch calls as ever without a limit
+    found = arrays([first, second, *waiting], runs_per_job=1, longest=None, parallel=None)
+    assert [len(each.jobs) for each in found] == [1, 1, 4, 3]
+    assert all(each.waits_alike for each in found)
+    assert arrays([], runs_per_job=1, longest=None, parallel=4) == []
+
+
+def test_arrays_that_hold_a_limit_follow_one_another() -> None:
+    found = arrays(steps(12), runs_per_job=1, longest=5, parallel=3)
+    assert [(len(each.jobs), each.parallel, each.after) for each in found] == [(5, 3, None), (5, 3, 0), (2, 3, 1)]
 
 
 def test_what_others_wait_for_has_a_job_of_its_own() -> None:
     source, *rest = steps(5)
     waiting = [Step(step.run, Action.BLOCKED, "", (source.run,)) for step in rest]
     first, second = arrays([source, *waiting], runs_per_job=4, longest=None, parallel=None)
-    assert (first.jobs, first.waits_for) == (((source,),), ())
-    assert (second.jobs, second.waits_for) == ((tuple(waiting),), (source.run,))
+    assert (first.jobs, first.waits_for) == (((source,),), ((),))
+    assert (second.jobs, second.waits_for) == ((tuple(waiting),), ((source.run,),))
 
 
 def test_what_waits_for_a_failed_run_is_not_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +173,7 @@ def test_dry_run_needs_nothing_and_says_what_is_missing(
     git.symlink_to(subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip())
     monkeypatch.setenv("PATH", str(git.parent))
     monkeypatch.setenv("VSWIN_DATA", str(tmp_path / "none"))
-    said = vswin("launch", "table4", "--scale", "tiny", "--on", "gpu", "--dry-run", "--allow-dirty").stdout
+    said = vswin("launch", "table4", "--scale", "tiny", "--on", "gpu", "--dry-run", "--allow-dirty", code=1).stdout
     flags = {line.removeprefix("#SBATCH --") for line in said.splitlines() if line.startswith("#SBATCH")}
     assert {
         "partition=a100", "account=me", "qos=low", "constraint=80gb", "nodes=2", "gpus-per-node=a100:4",
@@ -176,7 +186,9 @@ def test_dry_run_needs_nothing_and_says_what_is_missing(
     assert not any(flag.startswith("wckey") for flag in flags)
     lines = said.splitlines()
     # jobs are in another folder
-    assert f"export VSWIN_TABLES='{tmp_path / 'my tables'}'" in said.replace(os.path.relpath(tmp_path, home) + "/", "")
+    assert f"export VSWIN_TABLES={home / 'runs' / 'code' / 'tables-'}" in said
+    # first of all, what it comes to
+    assert lines[0] == "would submit 9 jobs to gpu by 1 sbatch call, 2 at once"
     assert lines.index("module load cuda") < lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
     missing = said.partition("missing\n")[2]
     assert "sbatch, srun, squeue: not on this machine" in missing
@@ -186,7 +198,7 @@ def test_dry_run_needs_nothing_and_says_what_is_missing(
 
 def test_dry_run_says_what_a_profile_cannot_do(vswin: Vswin, own_profiles: Path) -> None:
     own_profiles.write_text('[cpu]\ntime = "10"\n')
-    said = vswin("launch", "table4", "--scale", "paper", "--on", "cpu", "--dry-run", "--allow-dirty").stdout
+    said = vswin("launch", "table4", "--scale", "paper", "--on", "cpu", "--dry-run", "--allow-dirty", code=1).stdout
     assert "cpu: scale paper needs a GPU: set gpus in the profile" in said.partition("missing\n")[2]
 
 
@@ -291,3 +303,49 @@ def test_outside_a_clone_there_is_nothing_to_pin(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(pinned.PinError, match="is no git clone"):
         pinned.pin(allow_dirty=True)
+
+
+# ------------------------------------------------------------------------------------------ own tables, other nodes
+
+
+def test_own_tables_are_pinned_by_what_is_in_them(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pinned.pin_tables() is None
+    own = tmp_path / "my tables"
+    (own / "parts").mkdir(parents=True)
+    (own / "mine.py").write_text("TABLE = 1\n")
+    (own / "parts" / "common.py").write_text("LEARNING_RATE = 1\n")
+    (own / ".mine.py.swp").write_text("an editor's")
+    monkeypatch.setenv("VSWIN_TABLES", str(own))
+    place = pinned.pin_tables()
+    assert place is not None
+    copies = {str(path.relative_to(place)): path.stat().st_mode & 0o222 for path in place.rglob("*.*")}
+    assert copies == {"mine.py": 0, "parts/common.py": 0}
+    # nothing reaches a job from then on; the next launch has a copy of its own
+    (own / "parts" / "common.py").write_text("LEARNING_RATE = 2\n")
+    again = pinned.pin_tables()
+    assert again is not None
+    assert again != place
+    assert (place / "parts" / "common.py").read_text() == "LEARNING_RATE = 1\n"
+    assert pinned.pin_tables() == again
+    (own / "video.bin").write_bytes(bytes(65 << 20))
+    with pytest.raises(OwnTableError, match="keep only tables there"):
+        pinned.pin_tables()
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_node_without_git_records_what_the_launcher_knew(
+    clone: Path, dirty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dirty:
+        (clone / "vswin" / "new.py").write_text("NEW = 1\n")
+    place = pinned.pin(allow_dirty=True)
+    commit = git(clone, "rev-parse", "HEAD").strip()
+    monkeypatch.setattr(provenance, "CLONE", place)
+    known = provenance.commit(), provenance.uncommitted()
+    assert known[0] == provenance.Commit(commit, dirty)
+    assert ("+NEW = 1" in known[1]) is dirty
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert (provenance.commit(), provenance.uncommitted()) == known
+    # elsewhere nobody knew anything
+    monkeypatch.setattr(provenance, "CLONE", clone)
+    assert provenance.commit() == provenance.Commit("unknown", True)

@@ -160,8 +160,15 @@ def test_without_slurm_nothing_is_known(run: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", "/nowhere")
     submit(run, "7_1")
     jobs = Jobs([run])
-    assert jobs.job(run) == Job(id="7_1", phase=Phase.UNKNOWN)
-    assert jobs.state(run) is RunState.NEW
+    why = "no squeue on this machine: launch where Slurm's commands are"
+    found = jobs.job(run)
+    assert found is not None
+    assert (found.phase, found.reason.startswith(why)) == (Phase.UNKNOWN, True)
+    assert jobs.state(run) is RunState.UNKNOWN
+    assert jobs.note(run).startswith(f"could not ask Slurm about job 7_1: {why}")
+    # a process that works on it all the same is seen
+    attempt(run, process=Process.of(os.getpid()))
+    assert jobs.state(run) is RunState.RUNNING
     with pytest.raises(slurm.SlurmError, match="no scontrol on this machine"):
         slurm.config("MaxArraySize")
 

@@ -23,6 +23,7 @@ _SIGNS = {
     Action.DONE: ("✓", "green"),
     Action.RUNNING: ("▶", "cyan"),
     Action.PENDING: ("…", "cyan"),
+    Action.UNKNOWN: ("?", "red"),
     Action.SUBMIT: ("·", "default"),
     Action.RESUME: ("↻", "yellow"),
     Action.RETRY: ("↻", "red"),

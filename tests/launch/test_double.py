@@ -1,0 +1,202 @@
+"""Launches against a double of Slurm: what it does not answer, refuses or has no room for is told, never guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli.main import app
+from experiments.launch import pinned
+from experiments.launch.launching import Launched, NotReadyError, Target, launch, preview
+from experiments.launch.plan import Action
+from experiments.registry.catalogue import experiments, find_table
+from experiments.registry.recipe import Scale
+from experiments.runs.attempts import Submission
+from experiments.runs.run import Run
+from experiments.runs.slurm import SlurmError
+from tests.support.slurm_double import SlurmDouble
+from vswin.errors import ExplainedError
+
+pytest_plugins = ["tests.support.slurm_double"]
+TINY = ("--scale", "tiny")
+ON_TEST = ("launch", "table6", "--seeds", "1", *TINY, "--on", "test", "--allow-dirty")
+
+
+@pytest.fixture
+def double(slurm_double: SlurmDouble, home: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmDouble:
+    """The double, a profile called test, and no clone: nothing is ever computed."""
+    monkeypatch.setenv("VSWIN_PROFILES", str(home / "profiles.toml"))
+    profile()
+    monkeypatch.setattr(pinned, "pin", lambda **_: home / "clone")
+    # a terminal must not fold what is looked for
+    monkeypatch.setenv("COLUMNS", "1000")
+    return slurm_double
+
+
+def profile(**fields: object) -> None:
+    """Write the profile called test."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in {"time": "30", "memory": "1GB", **fields}.items()]
+    Path(os.environ["VSWIN_PROFILES"]).write_text("\n".join(["[test]", *lines, ""]))
+
+
+def vswin(*arguments: str, code: int = 0) -> str:
+    answer = CliRunner().invoke(app, list(arguments))
+    assert answer.exit_code == code, f"{answer.output}\n{answer.exception!r}"
+    if answer.exception and not isinstance(answer.exception, SystemExit):
+        # main() prints it
+        assert isinstance(answer.exception, ExplainedError), answer.exception
+        return f"{answer.output}{answer.exception}"
+    return answer.output
+
+
+def launched(*tables: str, seeds: int = 1) -> Launched:
+    target = Target(profile="test", allow_dirty=True)
+    return launch(tables or ("table6",), scale=Scale.TINY, seeds=seeds, target=target)
+
+
+def runs_of(table: str) -> list[Run]:
+    return [Run(each, 0) for each in experiments(Scale.TINY, [find_table(table)])]
+
+
+def job_of(run: Run) -> str | None:
+    found = Submission.of(run.directory)
+    return found.job if found else None
+
+
+# ------------------------------------------------------------------------------------ known, gone, or not asked
+
+
+@pytest.mark.parametrize("fault", ["truncate", "slurm_load_jobs error: Unable to contact slurm controller"])
+def test_runs_whose_job_cannot_be_asked_about_are_neither_submitted_nor_cancelled(
+    double: SlurmDouble, fault: str
+) -> None:
+    double.has(accounting=False)
+    assert len(launched().submitted) == 3
+    double.fault("squeue", fault)
+    text = vswin(*ON_TEST, code=1)
+    assert len(double.jobs) == 1
+    assert "not done, and left alone" in text
+    assert text.count("could not ask Slurm about job 100_") == 3
+    assert "table6/spatial" in text
+
+    shown = json.loads(vswin("status", "table6", *TINY, "--seeds", "1", "--json"))
+    assert [item["action"] for item in shown] == ["DONE", *["UNKNOWN"] * 3]
+    assert shown[1]["job"]["phase"] == "unknown"
+    assert "sacct failed: Slurm accounting storage is disabled" in shown[1]["why"]
+    assert "could not ask Slurm about job 100_0" in vswin("status", "table6", *TINY, "--seeds", "1")
+
+    for dry_run in ([], ["--dry-run"]):
+        text = vswin("cancel", "table6", *TINY, *dry_run, code=1)
+        assert text.count("not ended  table") == text.count("could not ask Slurm: ") == 3
+    assert not double.calls("scancel")
+
+    double.mend()
+    assert "nothing to submit: 3 of 4 runs wait or run" in vswin(*ON_TEST)
+    assert vswin("cancel", "table6", *TINY).count("was cancelled") == 3
+
+
+def test_what_waits_for_such_a_run_is_not_submitted(double: SlurmDouble, home: Path) -> None:
+    double.has(accounting=False)
+    [image_model] = runs_of("table6")[0].upstream
+    for file in image_model.directory.results():
+        file.unlink()
+    Submission(profile="test", at=1.0, log="", job="7").note(image_model.directory)
+    double.fault("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
+    found = launched()
+    assert [step.action for step in found.skipped] == [Action.UNKNOWN]
+    assert [step.action for step in found.blocked] == [Action.BLOCKED] * 3
+    assert "image-t-small unknown: could not ask Slurm about job 7" in found.blocked[0].why
+    assert not found.ok
+    assert double.jobs == []
+
+
+def test_nothing_is_submitted_where_sbatch_gives_no_answer(double: SlurmDouble) -> None:
+    double.fault("sbatch", "sbatch: error: Unable to contact slurm controller (connect failure)")
+    with pytest.raises(SlurmError, match=r"could not ask Slurm, so nothing is submitted: .*Unable to contact"):
+        launched()
+    assert all(job_of(run) is None for run in runs_of("table6"))
+
+
+# ---------------------------------------------------------------------------------------------- what is refused
+
+
+def test_what_slurm_would_refuse_is_named_before_anything_is_submitted(double: SlurmDouble) -> None:
+    profile(memory="400GB")
+    reason = "Requested node configuration is not available"
+    text = vswin(*ON_TEST, "--dry-run", code=1)
+    assert f"test: Slurm would refuse the jobs: {reason}" in text.partition("missing\n")[2]
+    text = vswin(*ON_TEST, code=1)
+    assert f"correct profile test:\n  {reason}" in text
+    assert double.jobs == []
+    shown = vswin("status", "table6", *TINY, "--seeds", "1")
+    assert f"3 runs: Slurm refused it: {reason}" in shown
+    assert f"Slurm refused it: {reason}" in vswin("logs", "table6/none", *TINY)
+    # with a corrected profile the next launch submits
+    profile()
+    assert "submitted 3 of 4 runs" in vswin(*ON_TEST)
+    assert "refused" not in vswin("status", "table6", *TINY, "--seeds", "1")
+
+    profile(partition="nowhere")
+    assert "Invalid partition name specified" in vswin("check", "table6", *TINY, "--no-steps", "--on", "test", code=1)
+    profile(time="5-0")
+    with pytest.raises(NotReadyError, match=r"time = 5-0 is 5.0 days, more than the cluster's .* allows: 24:00 h"):
+        launched("table4")
+
+
+def test_a_refused_job_is_never_adopted(double: SlurmDouble) -> None:
+    """Slurm keeps it as FAILED under the name that it was submitted by."""
+    double.fault("sbatch", "refuse")
+    # as if the resources had gone between the question and the submission
+    text = vswin(*ON_TEST, code=1)
+    assert "sbatch did not take the jobs" in text
+    assert "Requested node configuration is not available" in text
+    [kept] = double.jobs
+    assert kept["elements"][0]["squeue"] == "FAILED"
+    assert all(job_of(run) is None for run in runs_of("table6"))
+    double.mend()
+    found = launched()
+    assert (len(found.submitted), found.adopted) == (3, ())
+    # a refusal is no start that failed
+    submissions = [Submission.of(run.directory) for run in runs_of("table6")]
+    assert [(each.unstarted, each.refused) for each in submissions if each] == [(0, None)] * 3
+
+
+def test_an_answer_that_comes_too_late_is_no_refusal(double: SlurmDouble) -> None:
+    double.fault("sbatch", "late")
+    found = launched()
+    assert found.jobs == (double.jobs[0]["id"],)
+    assert found.ok
+    # taken, but who could tell: the next launch asks again
+    double.fault("squeue", "Unable to contact slurm controller")
+    with pytest.raises(Exception, match="could not be asked, the next launch does"):
+        launched("table4")
+    with pytest.raises(SlurmError, match=r"whether it took .* \(table4/split seed 0, .*nothing is submitted"):
+        launched("table4")
+    double.mend()
+    again = launched("table4")
+    assert again.adopted == (double.jobs[1]["id"],)
+    assert len(double.jobs) == 2
+
+
+# ---------------------------------------------------------------------------------------------- a queue that is full
+
+
+def test_only_what_fits_into_the_queue_is_submitted(double: SlurmDouble) -> None:
+    double.has(submit_limit=4)
+    text = vswin("launch", "table4", "table6", "--seeds", "2", *TINY, "--on", "test", "--allow-dirty")
+    assert "submitted 4 of 11 runs to test: 101" in text
+    assert "6 runs do not fit into the queue, and the next launch submits them" in text
+    assert "AssocMaxSubmitJobLimit" in text
+    assert len(double.jobs[0]["elements"]) == 4
+    found = launched("table4", "table6", seeds=2)
+    assert (found.jobs, len(found.left), len(found.on_cluster), found.ok) == ((), 6, 4, True)
+    double.stand(double.jobs[0]["id"], squeue="", sacct="CANCELLED")
+    again = launched("table4", "table6", seeds=2)
+    assert (len(again.submitted), len(again.left)) == (4, 6)
+    outlook = preview(["table8"], scale=Scale.TINY, target=Target(profile="test")).outlook
+    assert outlook is not None
+    assert "AssocMaxSubmitJobLimit" in outlook.full
