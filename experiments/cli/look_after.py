@@ -5,20 +5,30 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
 from ..launch.plan import Action, Step, plan_of, runs_of
-from ..registry.catalogue import Experiment, experiments, find_experiment, find_table, find_variant, tables_at
+from ..registry.catalogue import (
+    Experiment,
+    experiments,
+    experiments_named,
+    find_experiment,
+    find_table,
+    find_variant,
+    tables_at,
+)
 from ..registry.recipe import Scale
+from ..runs import slurm
 from ..runs.jobs import Jobs
 from ..runs.run import Run, existing
+from ..runs.slurm import PatientLook
 from ..words import in_words, relative
 from .display import console, fail, print_json
-from .options import JsonOption, ScaleOption, SeedsOption, SomeTables, VariantArgument
+from .options import JsonOption, ScaleOption, SeedNumbers, SeedNumbersOption, SomeTables, VariantArgument
 
 if TYPE_CHECKING:
     from ..launch.status import Standing
@@ -30,7 +40,7 @@ _FIRST_TO_READ = {Action.DAMAGED: 4, Action.FAILED: 3, Action.RETRY: 3, Action.R
 def status(
     table: SomeTables = None,
     scale: ScaleOption = Scale.MINI,
-    seeds: SeedsOption = 3,
+    seeds: SeedNumbersOption = SeedNumbers(range(3)),  # noqa: B008
     every_run: Annotated[bool, typer.Option("--runs", help="A line for each run, not one over all seeds.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also runs that were never started; --json always has them.")
@@ -43,17 +53,19 @@ def status(
     from ..launch.status import now, standing_json, standings
     from .display.runs import status_view
 
-    chosen = experiments(scale, tables_at(scale, table or ()))
+    chosen = experiments_named(scale, table) if table else experiments(scale, tables_at(scale))
+    # the journals may be read as often as one likes
+    ask = PatientLook() if watch else slurm.look
 
     def look() -> list[Standing]:
-        steps, jobs = _plan(chosen, range(seeds))
-        return standings(steps, jobs)
+        steps, jobs = _plan(chosen, seeds, ask=ask)
+        return standings(steps, jobs, tables=table or ())
 
     def view() -> RenderableType:
         found = look()
         shown = [item for item in found if everything or item.was_started]
         done = sum(item.step.action is Action.DONE for item in found)
-        title = f"scale {scale}, {seeds} {'seed' if seeds == 1 else 'seeds'}: {done} of {len(found)} runs done"
+        title = f"scale {scale}, {seeds}: {done} of {len(found)} runs done"
         if watch:
             title += f", at {now()}, every {in_words(every)}; Ctrl-C ends it"
         return status_view(shown, title=title, every_run=every_run, hidden=len(found) - len(shown))
@@ -72,9 +84,14 @@ def status(
         console.print(view())
 
 
-def _plan(chosen: Sequence[Experiment], seeds: Iterable[int]) -> tuple[list[Step], Jobs]:
+def _plan(
+    chosen: Sequence[Experiment],
+    seeds: Iterable[int],
+    *,
+    ask: Callable[[Collection[str]], dict[str, slurm.Job]] = slurm.look,
+) -> tuple[list[Step], Jobs]:
     seeds = list(seeds)
-    jobs = Jobs(runs_of(chosen, seeds))
+    jobs = Jobs(runs_of(chosen, seeds), look=ask)
     return plan_of(chosen, seeds=seeds, jobs=jobs), jobs
 
 
@@ -113,7 +130,9 @@ def logs(
         console.print(run.directory.error.read_text().rstrip(), markup=False, soft_wrap=True)
     printed = output.output_of(run)
     if printed is None:
-        console.print("it was started by hand, with vswin run: what it printed went to that terminal", style="dim")
+        by_hand = "it was started by hand, with vswin run: what it printed went to that terminal"
+        # of one that Slurm refused there is nothing but the reason, above
+        console.print("it has printed nothing: no job of it ever ran" if attempt is None else by_hand, style="dim")
         return
     text, offset = output.tail(printed, lines=lines)
     console.print(
@@ -175,7 +194,8 @@ def cancel(
     if as_json:
         print_json([ending_json(ending, failed) for ending in planned])
     else:
-        show_endings(console, planned, failed, shared, dry_run=dry_run)
+        others = [step for step in steps if step not in own]
+        show_endings(console, planned, failed, shared, ends.dependants(planned, others, jobs), dry_run=dry_run)
         if launchers and not everything:
             console.print("a launch on this machine continues with the runs that it has waiting; --all ends it, too")
     if failed:

@@ -12,7 +12,7 @@ from ..runs import slurm
 from ..runs.attempts import Process, is_running
 from ..runs.jobs import Jobs, Phase
 from ..runs.run import Run
-from .plan import Step
+from .plan import Action, Step
 
 # So many numbers fit on any command line.
 _AT_ONCE = 500
@@ -102,6 +102,19 @@ def also_ended(planned: Sequence[Ending], others: Sequence[Step], jobs: Jobs) ->
     """Those of ``others`` that share a Slurm job with what is planned: they end, too."""
     own = {ending.target for ending in planned if ending.means is Means.SCANCEL}
     return [step for step in others if (job := jobs.job(step.run)) and job.phase.is_live and job.id in own]
+
+
+def dependants(planned: Sequence[Ending], others: Sequence[Step], jobs: Jobs) -> list[Step]:
+    """Those of ``others`` that wait in the queue for a run that is cancelled: Slurm ends them, too."""
+    ended = {ending.step.run for ending in planned if ending.means is Means.SCANCEL}
+    return [
+        step
+        for step in others
+        if not ended.isdisjoint(step.run.upstream)
+        and (job := jobs.job(step.run))
+        and job.phase.is_live
+        and step.action is Action.PENDING
+    ]
 
 
 def local_launchers(planned: Sequence[Ending], jobs: Jobs) -> list[int]:

@@ -5,6 +5,7 @@ Without models everything takes milliseconds a variant. With ``take_steps`` each
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ class Aspect(StrEnum):
     STEP = "one step"
     DATA = "data"
     DISK = "disk"
+    DEVICE = "device"
     PROFILE = "profile"
     SLURM = "Slurm"
 
@@ -124,6 +126,8 @@ def check(
         if profile:
             rate = rate or assumed_rate(experiments[0].scale)
             findings.append(CheckResult("jobs", Aspect.PROFILE, *_profile(experiments, profile, rate, runtime)))
+    if profile is None and (runtime or default_runtime(experiments[0].scale)).on_gpu:
+        findings.append(CheckResult("this machine", Aspect.DEVICE, *_device()))
     if profile and ask_slurm and sum(runs.values()):
         findings.append(CheckResult("jobs", Aspect.SLURM, *_slurm(experiments, runs, profile)))
     return findings
@@ -267,7 +271,42 @@ def _data_finding(data: Mapping[str, VideoList] | str, recipes: Sequence[Recipe]
     return Outcome.OK, ", ".join(f"{len(found):,} videos for {split}" for split, found in data.items())
 
 
+def unwritable() -> str | None:
+    """The reason why nothing can be written to the folder of runs, None if it can; makes nothing."""
+    place = folders.runs()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is no folder; set $VSWIN_RUNS to one that you can write to"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} cannot be written to; set $VSWIN_RUNS to a folder that you can write to"
+    return None
+
+
+def _device() -> tuple[Outcome, str]:
+    """OK if this machine has what scale paper is computed with."""
+    if reason := without_gpu():
+        return Outcome.FAILED, reason
+    import torch
+
+    return Outcome.OK, torch.cuda.get_device_name()
+
+
+def without_gpu() -> str | None:
+    """The reason why this machine cannot compute scale paper as it is, None if it can."""
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    return (
+        "scale paper needs a GPU and torch sees none here; --on PROFILE launches on a cluster, and --cpu computes "
+        "without, for small models of your own"
+    )
+
+
 def _disk(experiments: Sequence[Experiment], runs: Mapping[str, int]) -> tuple[Outcome, str]:
+    if reason := unwritable():
+        return Outcome.FAILED, reason
     needed = sum(
         runs.get(experiment.recipe.signature, 0) * each.disk
         for experiment, each in zip(experiments, work(experiments), strict=True)

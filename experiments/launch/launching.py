@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,7 +218,11 @@ def launch(
     target, observer = target or Target(), observer or Observer()
     chosen = experiments_named(scale, tables)
     profile = find_profile(target.profile)
-    with locked(folders.runs() / scale / ".launch.lock", on_wait=observer.waiting):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folders.runs() / scale / ".launch.lock", on_wait=observer.waiting))
+        except OSError as error:
+            raise _cannot_write(error) from error
         adopted = adopt(scale)
         read_only = mode is Mode.READ_ONLY
         runs = runs_of(chosen, numbers(seeds))
@@ -254,6 +258,7 @@ def run(
     from ..job.body import run_one
     from ..results.collect import records_of
     from ..tracking.follow import Follower
+    from .check import unwritable
     from .repair import repair
 
     observer = observer or Observer()
@@ -275,6 +280,8 @@ def run(
             if step.action in (Action.RUNNING, Action.PENDING, Action.DAMAGED, Action.UNKNOWN):
                 raise BusyError(f"{step.run.name} is {step.action}: {step.why}")
         _check_ready(todo)
+        if todo and (reason := unwritable()):
+            raise NotReadyError(reason)
     behind: list[str] = []
     for step in todo:
         each = step.run
@@ -415,12 +422,17 @@ def _missing(
 ) -> Iterable[str]:
     """Everything that a launch of ``steps`` would stop at, in words."""
     from ..job.ready import missing
+    from .check import unsuited, unwritable, without_gpu
 
     yield from missing(_experiments(steps))
+    if reason := unwritable():
+        yield reason
     if profile is None:
+        runtime = target.runtime or (default_runtime(steps[0].run.scale) if steps else None)
+        if runtime and runtime.on_gpu and any(step.action.needs_work for step in steps) and (reason := without_gpu()):
+            yield reason
         return
     from . import pinned
-    from .check import unsuited
 
     if reason := unsuited([step.run.experiment for step in steps], profile, target.runtime) if steps else None:
         yield f"{target.profile}: {reason}"
@@ -437,6 +449,12 @@ def _missing(
 
 
 # ---------------------------------------------------------------------------------------------------------- checks
+
+
+def _cannot_write(error: OSError) -> NotReadyError:
+    from .check import unwritable
+
+    return NotReadyError(unwritable() or f"cannot write to {error.filename or folders.runs()}: {error.strerror}")
 
 
 def _check_ready(steps: Sequence[Step]) -> None:

@@ -57,7 +57,7 @@ _DECISIONS = {
     RunState.RUNNING: (Action.RUNNING, "a process is working on it"),
     RunState.PENDING: (Action.PENDING, "submitted, not started yet"),
     RunState.UNKNOWN: (Action.UNKNOWN, "Slurm could not be asked about its job"),
-    RunState.INTERRUPTED: (Action.RESUME, "stopped before its end; resumes from its newest checkpoint"),
+    RunState.INTERRUPTED: (Action.RESUME, "stopped before its end"),
     RunState.FAILED: (Action.RETRY, "the last attempt failed"),
     RunState.DAMAGED: (Action.DAMAGED, "a file of it cannot be read"),
     RunState.UNTESTED: (Action.RESUME, "trained, but not yet tested under every protocol of its rows"),
@@ -66,12 +66,18 @@ _DECISIONS = {
 _AGAIN = "--mode retry retries it"
 
 
-def decide(state: RunState, mode: Mode, failure: Failure | None = None, fruitless: int = 0) -> tuple[Action, str]:
+def decide(
+    state: RunState, mode: Mode, failure: Failure | None = None, fruitless: int = 0, *, saved: bool = True
+) -> tuple[Action, str]:
     """The action for a run in ``state`` whose last attempt ended by ``failure``, and why.
 
-    ``fruitless``: how many attempts in a row ended by a failure of the machine without a step forward.
+    ``fruitless``: how many attempts in a row ended by a failure of the machine without a step forward. ``saved``:
+    whether there is a checkpoint to resume from.
     """
     action, why = _DECISIONS[state]
+    resumes = "resumes from its newest checkpoint" if saved else "starts again, no checkpoint was saved"
+    if state is RunState.INTERRUPTED:
+        why = f"stopped before its end; {resumes}"
     if state is RunState.DONE and mode is Mode.FORCE:
         return Action.RETRY, "done; moved aside and repeated"
     if not action.needs_work:
@@ -86,7 +92,7 @@ def decide(state: RunState, mode: Mode, failure: Failure | None = None, fruitles
         return action, why
     if failure.is_of_the_machine and fruitless >= FRUITLESS_LIMIT and not tried_again:
         return Action.FAILED, f"{failure}, {fruitless} times in a row without a step forward; {_AGAIN}"
-    next_ = "resumes from its newest checkpoint" if state is RunState.INTERRUPTED else "never started"
+    next_ = resumes if state is RunState.INTERRUPTED else "never started"
     return action if state is RunState.INTERRUPTED else Action.RETRY, f"{failure}; {next_}"
 
 
@@ -125,6 +131,7 @@ def plan(
     damage: Callable[[Run], Damage | None] = lambda run: None,
     lost_weights: Callable[[Run], bool] = lambda run: False,
     note: Callable[[Run], str] = lambda run: "",
+    saved: Callable[[Run], bool] = lambda run: True,
 ) -> list[Step]:
     """One step per experiment and seed, seed by seed, so that every variant has a first result early.
 
@@ -152,7 +159,7 @@ def plan(
             continue
         # only what was asked for is done again
         own = Mode.RETRY if mode is Mode.FORCE and run.signature not in named else mode
-        action, why = decide(states[run], own, failure(run), fruitless(run))
+        action, why = decide(states[run], own, failure(run), fruitless(run), saved=saved(run))
         if action is Action.DAMAGED:
             why = str(damage(run) or why)
         if run in lost:
@@ -208,6 +215,7 @@ def plan_of(
         damage=lambda run: damages.get(run) or jobs.damage(run),
         lost_weights=lambda run: lost_weights(run.directory),
         note=jobs.note,
+        saved=lambda run: any(run.directory.checkpoints.glob("*")),
         recorded=lambda run: all(
             (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in run.experiment.protocols
         ),

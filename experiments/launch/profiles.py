@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -39,11 +40,11 @@ class Profile:
     """The resources that a job asks Slurm for. What is None is left to the cluster.
 
     ``time`` is Slurm's own notation (``minutes``, ``hours:minutes:seconds``, ``days-hours``, ...). ``gpus`` (of
-    ``gpu_type``, as ``a100``) and ``memory`` (``64GB``, ``500MB``) are per node, ``cpus`` per process. ``processes``
-    per node: one per GPU where there are some, else one; together with those of other ``nodes`` they train one run.
-    ``setup`` are lines of shell before it, ``options`` what else sbatch is told (``exclude = "node7"``).
-    ``signal_seconds``: how long before its time limit a job is told to save. ``parallel``: how many jobs of a launch
-    run at once. ``runs_per_job``: so many runs share a job, one after the other.
+    ``gpu_type``, as ``a100``) and ``memory`` (``400G``, ``64GB``; a number alone is MB) are per node, ``cpus`` per
+    process. ``processes`` per node: one per GPU where there are some, else one; together with those of other ``nodes``
+    they train one run. ``setup`` are lines of shell before it, ``options`` what else sbatch is told
+    (``exclude = "node7"``). ``signal_seconds``: how long before its time limit a job is told to save. ``parallel``: how
+    many jobs of a launch run at once. ``runs_per_job``: so many runs share a job, one after the other.
     """
 
     time: str
@@ -83,8 +84,8 @@ class Profile:
             raise ValueError(f"gpu_type: set gpus, too; got {self.gpu_type!r} alone")
         if taken := sorted(_OWN_OPTIONS & self.options.keys()):
             raise ValueError(f"options: {taken[0]} is set by the fields of a profile, or by a launch")
-        if self.memory is not None and not re.fullmatch(r"\d+[MGT]B", self.memory):
-            raise ValueError(f"memory: expected a number and MB, GB or TB, as in 64GB; got {self.memory!r}")
+        if self.memory is not None and not re.fullmatch(r"\d+([KMGT]B?)?", self.memory, re.IGNORECASE):
+            raise ValueError(f"memory: expected Slurm's notation, as in 400G, 64GB or 500MB; got {self.memory!r}")
         _ = self.minutes
 
     def _texts(self) -> Iterator[tuple[str, str]]:
@@ -137,6 +138,9 @@ class Profile:
         return total
 
 
+_FIELDS = [each.name for each in fields(Profile)]
+
+
 def own_file() -> Path | None:
     """A file of the user's own profiles, which go before those of the suite: ``$VSWIN_PROFILES``."""
     name = os.environ.get("VSWIN_PROFILES")
@@ -166,7 +170,11 @@ def find_profile(name: str) -> Profile | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = [".".join(str(part) for part in first["loc"])] if first["loc"] else []
-        message = ": ".join([f"{file}: profile {name}", *where, first["msg"].removeprefix("Value error, ")])
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "unexpected_keyword_argument":
+            near = difflib.get_close_matches(where[0], _FIELDS, n=1, cutoff=0.5)
+            said = f"no such field; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(_FIELDS)}"
+        message = ": ".join([f"{file}: profile {name}", *where, said])
         raise ProfileError(message) from error
 
 

@@ -24,13 +24,15 @@ from .plan import Action, Step
 class Standing:
     """A run: what comes next (``step``), how far it is, and where it is computed.
 
-    ``taken`` of ``steps`` training steps (None: not known before the first); ``share`` of the training from 0 to 1.
-    ``metrics`` are the newest of its journal, ``top1`` by protocol once it is tested. ``seconds_left`` of the training.
+    ``name`` is that of its row in the table that was asked for. ``taken`` of ``steps`` training steps (None: not known
+    before the first); ``share`` of the training from 0 to 1. ``metrics`` are the newest of its journal, ``top1`` by
+    protocol once it is tested. ``seconds_left`` of the training.
     ``error`` is the exception of the last attempt, empty if there is none. ``was_started``: anything was done about it
     here, or it is recorded in the results folder.
     """
 
     step: Step
+    name: str
     taken: int
     steps: int | None
     share: float
@@ -71,12 +73,18 @@ class Standing:
         return self.step.why
 
 
-def standings(steps: Sequence[Step], jobs: Jobs) -> list[Standing]:
-    """One for each of ``steps``, with ``jobs`` of their runs."""
-    return [_standing(step, jobs) for step in steps]
+def standings(steps: Sequence[Step], jobs: Jobs, *, tables: Sequence[str] = ()) -> list[Standing]:
+    """One for each of ``steps``, with ``jobs`` of their runs; named after a row of ``tables`` where they have one."""
+    return [_standing(step, jobs, tables) for step in steps]
 
 
-def _standing(step: Step, jobs: Jobs) -> Standing:
+def name_in(experiment: Experiment, tables: Sequence[str]) -> str:
+    """The id of the row that ``experiment`` is in the first of ``tables`` that has it, else in the first of all."""
+    rows = [variant.id for table in tables for variant in experiment.variants if table in (variant.table, variant.id)]
+    return rows[0] if rows else experiment.name
+
+
+def _standing(step: Step, jobs: Jobs, tables: Sequence[str]) -> Standing:
     run, look = step.run, jobs.look(step.run)
     last = look.last
     taken, steps, share = _progress(last, run.experiment)
@@ -84,6 +92,7 @@ def _standing(step: Step, jobs: Jobs) -> Standing:
         share = 1.0
     return Standing(
         step=step,
+        name=name_in(run.experiment, tables),
         taken=taken,
         steps=steps,
         share=share,
@@ -136,6 +145,7 @@ def _top1(look: Look, experiment: Experiment) -> dict[str, float]:
 def standing_json(item: Standing) -> dict[str, Any]:
     """A standing as plain data."""
     return {
+        "name": item.name,
         "variants": [variant.id for variant in item.step.run.experiment.variants],
         "seed": item.step.run.seed,
         "signature": item.step.run.signature,

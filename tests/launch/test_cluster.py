@@ -370,11 +370,12 @@ def test_exactly_so_many_jobs_run_at_once_whatever_they_wait_for(
 ) -> None:
     """Several image models that others wait for: as many groups, and one limit."""
     shutil.rmtree(tmp_path / "runs" / "tiny")
-    answer = vswin("launch", "table1", "table6", "--seeds", "2", *ON_TEST, "three")
+    tables = ("table7", "baselines")
+    answer = vswin("launch", *tables, "--seeds", "1", *ON_TEST, "three")
     match = re.search(r"submitted (\d+) of \d+ runs to three: (\d+)\n", answer.stdout)
     assert match
     count, array = int(match[1]), match[2]
-    eventually("the tables are done", lambda: are_done("table1", "table6", seeds=2), seconds=400)
+    eventually("the tables are done", lambda: are_done(*tables), seconds=400)
     attempts = [cluster.attempts(f"{array}_{index}")[0] for index in range(count)]
     moments = sorted({each.start for each in attempts if each.start})
     at_once = [
@@ -383,7 +384,7 @@ def test_exactly_so_many_jobs_run_at_once_whatever_they_wait_for(
     assert max(at_once) == 3
     # it is not one at a time: but for the first image models and the last runs there are always three
     assert sum(number == 3 for number in at_once) > len(at_once) / 2
-    for run in runs_of("table1", "table6", seeds=2):
+    for run in runs_of(*tables):
         assert record_of(run).provenance.attempts == 1
 
 

@@ -59,11 +59,12 @@ def test_own_profiles_go_before_those_of_the_suite(own_profiles: Path) -> None:
     ("text", "complaint"),
     [
         ("[a]\n", "profile a: time: Field required"),
-        ('[a]\ntime = "10"\npartiton = "gpu"\n', "profile a: partiton: Unexpected"),
+        ('[a]\ntime = "10"\npartiton = "gpu"\n', "profile a: partiton: no such field; did you mean partition"),
         ("[a]\ntime = 10\n", "profile a: time: Input should be a valid string"),
         ('[a]\ntime = "10"\nnodes = "2"\n', "profile a: nodes: Input should be a valid integer"),
         ('[a]\ntime = "soon"\n', "profile a: time: expected Slurm's notation"),
-        ('[a]\ntime = "10"\nmemory = "64"\n', "profile a: memory: expected a number and MB, GB or TB"),
+        ('[a]\ntime = "10"\nzzz = 1\n', "profile a: zzz: no such field; there are: time, partition, "),
+        ('[a]\ntime = "10"\nmemory = "64 GB"\n', "profile a: memory: expected Slurm's notation, as in 400G"),
         ('[a]\ntime = "10"\npartition = "a\\n#SBATCH --uid=0"\n', "profile a: partition: expected one line of text"),
         ('[a]\ntime = "10"\nsetup = ["a\\nb"]\n', "profile a: setup: expected one line of text"),
         ('[a]\ntime = "10"\noptions = { exclude = "a\\nb" }\n', "profile a: options: expected one line of text"),
@@ -81,6 +82,11 @@ def test_what_a_profile_may_not_say(own_profiles: Path, text: str, complaint: st
     own_profiles.write_text(text)
     with pytest.raises(ProfileError, match=complaint):
         find_profile("local" if "local" in text else "a")
+
+
+@pytest.mark.parametrize("memory", ["400G", "400GB", "500M", "64gb", "1T", "2000000K", "8000", "0"])
+def test_memory_is_written_as_slurm_does(memory: str) -> None:
+    assert Profile(time="1", memory=memory).memory == memory
 
 
 @pytest.mark.parametrize(

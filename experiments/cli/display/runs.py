@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ...launch.cancel import Ending, Means
 from ...launch.plan import Action, Step
-from ...words import in_words
+from ...words import in_short, in_words
 
 if TYPE_CHECKING:
     from ...launch.status import Standing
@@ -103,7 +103,7 @@ def status_view(found: Sequence[Standing], *, title: str, every_run: bool, hidde
 def _by_variant(found: Sequence[Standing]) -> Grid:
     by_variant: dict[str, list[Standing]] = {}
     for item in found:
-        by_variant.setdefault(item.step.run.experiment.name, []).append(item)
+        by_variant.setdefault(item.name, []).append(item)
     grid = Grid(box=None, pad_edge=False)
     grid.add_column("variant", no_wrap=True, overflow="ellipsis", ratio=None)
     for heading in ("seeds", "training", "newest", "left"):
@@ -140,7 +140,7 @@ def _every_run(found: Sequence[Standing]) -> Grid:
         sign, style = _SIGNS[item.step.action]
         steps = f"{item.taken} of {item.steps}" if item.steps else ""
         grid.add_row(
-            item.step.run.experiment.name,
+            item.name,
             str(item.step.run.seed),
             steps,
             item.doing,
@@ -162,7 +162,7 @@ def _reasons(found: Sequence[Standing]) -> list[Text]:
         shown[action] += 1
         if shown[action] > _TOLD:
             continue
-        names = items[0].step.run.name if len(items) == 1 else f"{len(items)} runs"
+        names = f"{items[0].name} seed {items[0].step.run.seed}" if len(items) == 1 else f"{len(items)} runs"
         lines.append(Text.assemble(_sign(action), f" {names}: ", why))
     for action, count in shown.items():
         if count > _TOLD:
@@ -193,7 +193,13 @@ def ending_json(ending: Ending, failed: Sequence[Ending]) -> dict[str, Any]:
 
 
 def show_endings(
-    console: Console, planned: Sequence[Ending], failed: Sequence[Ending], shared: Sequence[Step], *, dry_run: bool
+    console: Console,
+    planned: Sequence[Ending],
+    failed: Sequence[Ending],
+    shared: Sequence[Step],
+    dependants: Sequence[Step] = (),
+    *,
+    dry_run: bool,
 ) -> None:
     """The ends of runs, one by one: done, or planned in a dry run."""
     if not planned:
@@ -213,3 +219,8 @@ def show_endings(
         console.print(f"{name}: {how}", soft_wrap=True)
     for step in shared:
         console.print(f"[yellow]{step.run.name}[/]: shares one of these jobs, and ends with it")
+    if dependants:
+        names = in_short([step.run.name for step in dependants])
+        several = "runs wait" if len(dependants) > 1 else "run waits"
+        ends = "would end" if dry_run else "end"
+        console.print(f"[yellow]{len(dependants)} {several} for these[/] and {ends}, too: {names}", soft_wrap=True)
