@@ -200,3 +200,134 @@ def test_only_what_fits_into_the_queue_is_submitted(double: SlurmDouble) -> None
     outlook = preview(["table8"], scale=Scale.TINY, target=Target(profile="test")).outlook
     assert outlook is not None
     assert "AssocMaxSubmitJobLimit" in outlook.full
+
+
+# ---------------------------------------------------------------------------------------- what is named on the way
+
+
+def test_variants_and_ranges_of_seeds_are_launched(double: SlurmDouble) -> None:
+    text = vswin("launch", "table6/none", "table4/split", "--seeds", "3-4", *TINY, "--on", "test", "--allow-dirty")
+    assert "submitted 4 of 5 runs" in text
+    [job] = double.jobs
+    assert "--comment='table6/none s3, table4/split s3, table6/none s4, table4/split s4'" in job["script"]
+    text = vswin("status", "table6/none", *TINY, "--seeds", "3,4")
+    assert "seeds 3-4: 1 of 3 runs done" in text
+    assert "1 of 2 runs done" in vswin("status", "table6/none", *TINY, "--seeds", "1")
+
+
+def test_rows_have_the_names_of_the_table_that_was_asked_for(double: SlurmDouble) -> None:
+    """table6/full is the same run as table4/joint, which stands first."""
+    vswin(*ON_TEST)
+    text = vswin("status", "table6", *TINY, "--seeds", "1", "--runs")
+    assert "table6/full" in text
+    assert "table4" not in text
+    assert "table4/joint" in vswin("status", *TINY, "--seeds", "1", "--runs")
+    shown = json.loads(vswin("status", "table6", *TINY, "--seeds", "1", "--json"))
+    assert [item["name"] for item in shown[1:]] == ["table6/full", "table6/spatial", "table6/none"]
+
+
+def test_cancel_says_who_ends_along(double: SlurmDouble, home: Path) -> None:
+    [image_model] = runs_of("table6")[0].upstream
+    for file in image_model.directory.results():
+        file.unlink()
+    assert len(launched().submitted) == 4
+    for dry_run, told in ((["--dry-run"], "would end"), ([], "end")):
+        text = vswin("cancel", "upstream", *TINY, *dry_run)
+        assert f"3 runs wait for these and {told}, too: table4/joint seed 0, table6/spatial" in text
+    assert double.calls("scancel") == [f"scancel {job_of(image_model)}"]
+
+
+def test_slurm_is_asked_about_runs_that_are_not_done_only(double: SlurmDouble) -> None:
+    launched()
+    before = len(double.calls())
+    vswin("status", "table6", *TINY, "--seeds", "1")
+    assert [call.split()[0] for call in double.calls()[before:]] == ["squeue"]
+    for run in runs_of("table6"):
+        for protocol in run.experiment.protocols:
+            run.directory.result(protocol).parent.mkdir(parents=True)
+            run.directory.result(protocol).write_text('{"top1": 1.0}')
+    before = len(double.calls())
+    vswin("status", "table6", *TINY, "--seeds", "1")
+    assert len(double.calls()) == before
+
+
+def test_a_limit_is_held_by_one_array_of_jobs_that_wait_for_different_runs(double: SlurmDouble, home: Path) -> None:
+    profile(parallel=2)
+    [image_model] = runs_of("table6")[0].upstream
+    for file in image_model.directory.results():
+        file.unlink()
+    found = preview(["table6"], scale=Scale.TINY, seeds=1, target=Target(profile="test", allow_dirty=True))
+    assert found.outlook is not None
+    assert (found.outlook.arrays, found.outlook.jobs, found.outlook.at_once) == (1, 4, 2)
+    assert len(launched().submitted) == 4
+    [job] = double.jobs
+    assert "#SBATCH --array=0-3%2" in job["script"]
+    assert "#SBATCH --hold" in job["script"]
+    number = job["id"]
+    assert [each["dependency"] for each in job["elements"]] == ["", *[f"afterok:{number}_0"] * 3]
+    assert {each["reason"] for each in job["elements"]} == {"Priority"}
+
+
+@pytest.mark.parametrize("command", ["update", "release"])
+def test_an_array_that_was_submitted_and_not_released_is_finished_by_the_next_launch(
+    double: SlurmDouble, command: str
+) -> None:
+    """A job must neither start before what it waits for nor be held for ever."""
+    profile(parallel=2)
+    [image_model] = runs_of("table6")[0].upstream
+    for file in image_model.directory.results():
+        file.unlink()
+    double.fault("scontrol", f"only {command}")
+    with pytest.raises(ExplainedError, match="was submitted, but not finished; the next launch does"):
+        launched()
+    assert {each["reason"] for each in double.jobs[0]["elements"]} == {"JobHeldUser"}
+    double.mend()
+    found = launched()
+    assert found.adopted == (double.jobs[0]["id"],)
+    assert {each["reason"] for each in double.jobs[0]["elements"]} == {"Priority"}
+    assert len(double.jobs) == 1
+
+
+# ------------------------------------------------------------------------------------------------- this machine
+
+
+@pytest.mark.usefixtures("home")
+def test_a_folder_of_runs_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "file" / "runs"))
+    for command in (("launch", "table6", "--seeds", "1"), ("run", "upstream/image-t-small")):
+        text = vswin(*command, *TINY, code=1)
+        assert "file is no folder; set $VSWIN_RUNS to one that you can write to" in text
+    assert "is no folder" in vswin("launch", "table6", *TINY, "--dry-run", code=1)
+    assert "is no folder" in vswin("check", "table6", *TINY, "--no-steps", code=1)
+    monkeypatch.setenv("VSWIN_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    assert "cannot be written to; set $VSWIN_RUNS" in vswin("launch", "table6", *TINY, "--dry-run", code=1)
+
+
+@pytest.mark.usefixtures("home")
+def test_without_a_gpu_paper_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from experiments.launch import launching
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    # data and weights of scale paper are there
+    monkeypatch.setattr(launching, "_check_ready", lambda steps: None)
+    text = vswin("launch", "table6", "--scale", "paper", "--seeds", "1", code=1)
+    assert "device, this machine: scale paper needs a GPU and torch sees none here" in text
+    assert "--cpu computes without" in text
+    assert not any(run.directory.path.exists() for run in paper_runs())
+    checked = json.loads(vswin("check", "table6", "--scale", "paper", "--no-steps", "--json", code=1))
+    assert [item["outcome"] for item in checked if item["aspect"] == "device"] == ["failed"]
+    checked = json.loads(vswin("check", "table6", "--scale", "paper", "--no-steps", "--cpu", "--json", code=1))
+    assert not [item for item in checked if item["aspect"] == "device"]
+    # nothing has failed, so nothing has to be retried
+    steps = json.loads(
+        vswin("launch", "table6", "--scale", "paper", "--seeds", "1", "--cpu", "--dry-run", "--json", code=1)
+    )
+    assert {step["action"] for step in steps} == {"SUBMIT"}
+
+
+def paper_runs() -> list[Run]:
+    return [Run(each, 0) for each in experiments(Scale.PAPER, [find_table("table6")])]

@@ -149,6 +149,10 @@ def scontrol():
 
 if fault == "hang":
     time.sleep(60)
+elif fault.startswith("only "):
+    # one of the things that scontrol does
+    if arguments[0] == fault.removeprefix("only "):
+        fail(f"{fault}: Unable to contact slurm controller")
 elif fault not in ("", "truncate", "late", "refuse"):
     fail(fault)
 {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scancel": scancel, "scontrol": scontrol}.get(me, exit)()
@@ -191,7 +195,10 @@ class SlurmDouble:
         self._write({**self._read(), **settings})
 
     def fault(self, command: str, kind: str) -> None:
-        """Have ``command`` ``hang``, ``truncate`` its answer, be ``late`` or ``refuse``, else fail with ``kind``."""
+        """Have ``command`` ``hang``, ``truncate`` its answer, be ``late`` or ``refuse``, else fail with ``kind``.
+
+        ``only update`` has scontrol fail at that.
+        """
         state = self._read()
         state["faults"][command] = kind
         self._write(state)
