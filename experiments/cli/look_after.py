@@ -91,7 +91,7 @@ def _plan(
     ask: Callable[[Collection[str]], dict[str, slurm.Job]] = slurm.look,
 ) -> tuple[list[Step], Jobs]:
     seeds = list(seeds)
-    jobs = Jobs(runs_of(chosen, seeds), look=ask)
+    jobs = Jobs(runs_of(chosen, seeds), ask=ask)
     return plan_of(chosen, seeds=seeds, jobs=jobs), jobs
 
 
