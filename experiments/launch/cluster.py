@@ -19,7 +19,7 @@ from .. import folders
 from ..files import write_json
 from ..registry.recipe import Scale
 from ..runs import slurm
-from ..runs.attempts import Attempt, Submission
+from ..runs.attempts import Attempt, Submission, attempts_at
 from ..runs.directory import RunDirectory
 from ..runs.run import Run
 from ..runs.runtime import Runtime
@@ -155,7 +155,9 @@ class _Launch:
                 before = Submission.of(run)
                 ended = before and (before.job or before.process) and before.job != name
                 unstarted = before.unstarted + 1 if before and ended and before.unstarted_by(Attempt.of(run)) else 0
-                Submission(profile=self.profile, at=self.at, log=log, job=name, unstarted=unstarted).note(run)
+                Submission(
+                    profile=self.profile, at=self.at, log=log, job=name, attempts=attempts_at(run), unstarted=unstarted
+                ).note(run)
         replace(self, job=job).write()
 
 

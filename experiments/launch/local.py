@@ -17,7 +17,7 @@ from threading import Event
 from types import FrameType
 
 from .. import folders
-from ..runs.attempts import Process, Submission
+from ..runs.attempts import Process, Submission, attempts_at
 from ..runs.runtime import Runtime
 from ..runs.state import RunState
 from .executors import LocalJob, Work, local_executor
@@ -101,6 +101,7 @@ def launch_local(
                     if gpus:
                         on_gpu[step] = gpus.pop()
                     runs = [step.run.order]
+                    attempts = attempts_at(step.run.directory)
                     # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
@@ -110,6 +111,7 @@ def launch_local(
                         at=time.time(),
                         log=str(own[step].paths.stdout),
                         process=Process.of(int(own[step].job_id)),
+                        attempts=attempts,
                         gpu=on_gpu.get(step),
                     ).note(step.run.directory)
                     active.append(step)

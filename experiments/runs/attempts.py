@@ -69,9 +69,10 @@ class Submission:
     """The last submission of a run: a process of this machine, or a job of Slurm (``1234`` or ``1234_5``).
 
     ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
-    ``unstarted``: how many submissions right before it ended without an attempt. ``gpu``: the one that a process of
-    this machine was given, as CUDA_VISIBLE_DEVICES names it. ``refused``: what sbatch said when it did not take a later
-    one.
+    ``attempts``: the number of the run's last attempt before it, 0 if there was none; None in notes of earlier
+    versions. ``unstarted``: how many submissions right before it ended without an attempt. ``gpu``: the one that a
+    process of this machine was given, as CUDA_VISIBLE_DEVICES names it. ``refused``: what sbatch said
+    when it did not take a later one.
     """
 
     profile: str
@@ -79,13 +80,22 @@ class Submission:
     log: str
     process: Process | None = None
     job: str | None = None
+    attempts: int | None = None
     unstarted: int = 0
     gpu: str | None = None
     refused: str | None = None
 
     def unstarted_by(self, attempt: Attempt | None) -> bool:
-        """True where the run has not begun since; ``attempt`` is its last one."""
-        return attempt is None or attempt.before(self)
+        """True where the run has not begun since; ``attempt`` is its last one.
+
+        By numbers and jobs: the clocks of two machines are never quite the same.
+        """
+        if attempt is None:
+            return True
+        if self.job and attempt.job == self.job:
+            return False
+        # the times decide only where nothing else is known
+        return attempt.began < self.at if self.attempts is None else attempt.number <= self.attempts
 
     @classmethod
     def of(cls, run: RunDirectory) -> Submission | None:
@@ -143,10 +153,6 @@ class Attempt:
         process = content.pop("process")
         write_json(run.attempt, {**content, **process})
 
-    def before(self, submission: Submission) -> bool:
-        """True where it began before ``submission``, and so is none of its own."""
-        return self.began < submission.at
-
     def fruitless_by(self, step: int) -> int:
         """Count the attempts up to this one that ended without a step forward, now that the journal is at ``step``."""
         return 0 if self.stopped or step > self.step else self.fruitless + 1
@@ -169,6 +175,12 @@ class Attempt:
             return True if self.restart < own[1] else None
         phase = slurm.look([self.job])[self.job].phase
         return None if phase is slurm.Phase.UNKNOWN else not phase.is_live
+
+
+def attempts_at(run: RunDirectory) -> int:
+    """The number of the last attempt at ``run``, 0 if there never was any. Raises DamagedError."""
+    attempt = Attempt.of(run)
+    return attempt.number if attempt else 0
 
 
 def _status(pid: int) -> tuple[str, int]:

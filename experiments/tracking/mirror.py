@@ -341,7 +341,7 @@ class Mirror:
             theirs = found.data.tags.get("began")
             if theirs is None or theirs == began:
                 matching.append(found)
-            elif began and int(theirs) > int(began):
+            elif began and int(theirs) > int(began) and theirs not in _replaced(run):
                 raise SupersededError(
                     f"another training of it, which began later, stands for it in MLflow (run {found.info.run_id})"
                 )
@@ -530,9 +530,21 @@ def _table_tags() -> set[str]:
 
 def _identity(run: Run) -> dict[str, str]:
     """Tags that tell a training from every other, also from an earlier one with the same seed that was done over."""
-    first = next(journal.read(run.directory.journal), None)
-    began = {"began": str(round(first[0].time * 1000))} if first else {}
-    return {"signature": run.signature, "seed": str(run.seed), **began}
+    began = _began(run.directory.journal)
+    return {"signature": run.signature, "seed": str(run.seed), **({"began": began} if began else {})}
+
+
+def _replaced(run: Run) -> set[str]:
+    """``began`` of the trainings that this one was put in the place of, whatever the clocks of their machines said."""
+    folder = run.directory.path
+    journals = (path / run.directory.journal.name for path in folder.parent.glob(f"replaced-{folder.name}-*"))
+    return {began for path in journals if (began := _began(path))}
+
+
+def _began(file: Path) -> str:
+    """The time of the first line of a journal, in milliseconds since the epoch; empty where there is none."""
+    first = next(journal.read(file), None)
+    return str(round(first[0].time * 1000)) if first else ""
 
 
 def _started(run: Run) -> int | None:

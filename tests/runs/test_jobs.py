@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from experiments.job.body import _failed_in_this_job
 from experiments.registry.catalogue import find_experiment, find_variant
 from experiments.registry.recipe import Scale
 from experiments.runs import slurm
-from experiments.runs.attempts import Attempt, Ownership, Process, Submission, is_running
+from experiments.runs.attempts import Attempt, Ownership, Process, Submission, attempts_at, is_running
 from experiments.runs.jobs import Jobs
 from experiments.runs.run import Run
 from experiments.runs.slurm import Failure, Job, Phase, account_row, expand, queue_row
@@ -266,6 +267,49 @@ def test_jobs_that_end_before_the_run_begins_are_counted(run: Run) -> None:
     assert Jobs([run]).fruitless(run) == 2
     attempt(run, job="8", number=2)
     assert Jobs([run]).fruitless(run) == 1
+
+
+@pytest.mark.parametrize("seconds_behind", [5.0, -5.0])
+def test_no_clock_decides_whether_a_job_has_begun(
+    run: Run, monkeypatch: pytest.MonkeyPatch, seconds_behind: float
+) -> None:
+    """A node's clock differs from that of the machine that submits, and each attempt goes on."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    now = time.time()
+    for restart in range(4):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+        if restart == 0:
+            Submission(profile="gpu", at=now, log="/log", job="7", attempts=attempts_at(run.directory)).note(
+                run.directory
+            )
+            assert job_is(run, Phase.ENDED, Failure.NODE_FAILURE).fruitless(run) == 1
+        with monkeypatch.context() as node:
+            node.setattr(time, "time", lambda: now - seconds_behind)
+            Ownership(run.directory)
+        with run.directory.journal.open("a") as file:
+            file.write(json.dumps({"step": 100 * (restart + 1), "time": 1.0, "metrics": {}}) + "\n")
+        ended = job_is(run, Phase.ENDED, Failure.NODE_FAILURE)
+        assert ended.fruitless(run) == 0
+        assert ended.failure(run) is Failure.NODE_FAILURE
+    # the next job ends before it begins; then somebody runs it by hand
+    Submission(profile="gpu", at=now, log="/log", job="8", attempts=attempts_at(run.directory)).note(run.directory)
+    assert job_is(run, Phase.ENDED, Failure.NODE_FAILURE).fruitless(run) == 1
+    attempt(run, job=None, number=5, began=now - seconds_behind)
+    assert job_is(run, Phase.ENDED, Failure.NODE_FAILURE).fruitless(run) == 0
+
+
+def test_notes_of_earlier_versions_are_read(run: Run) -> None:
+    attempt(run, job="7", number=1)
+    submit(run, "7")
+    content = json.loads(run.directory.submission.read_text())
+    del content["attempts"]
+    run.directory.submission.write_text(json.dumps(content))
+    for job, began, unstarted in (("7", 1.0, False), ("6", 1.0, True), ("6", time.time(), False)):
+        attempt(run, job=job, began=began)
+        submission = Submission.of(run.directory)
+        assert submission is not None
+        assert submission.unstarted_by(Attempt.of(run.directory)) is unstarted
 
 
 def test_an_attempt_of_an_earlier_start_of_the_same_job_is_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

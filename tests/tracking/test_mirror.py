@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from urllib.parse import quote
@@ -251,6 +252,21 @@ def test_a_training_done_over_is_another_run(runs: Path) -> None:
     aside = client().get_run(old.info.run_id)
     assert "table4" not in aside.data.tags
     assert aside.data.tags["superseded"] == run.signature
+
+
+def test_a_training_done_over_stands_whatever_the_clocks_say(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = make_up_run(VARIANT)
+    push(old)
+    before = mlflow_run(old)
+    old.directory.set_aside()
+    now = time.time()
+    with monkeypatch.context() as node:
+        node.setattr(time, "time", lambda: now - 3600)
+        run = make_up_run(VARIANT)
+    push(run)
+    assert mlflow_run(run).info.run_id != before.info.run_id
+    assert mlflow_points(run) == journal_points(run)
+    assert client().get_run(before.info.run_id).data.tags["superseded"] == run.signature
 
 
 def test_a_training_done_over_is_told_of_before_its_first_step(runs: Path) -> None:
