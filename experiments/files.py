@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vswin.errors import ExplainedError
+from vswin.files import NoLocksError, exclusive, whole_file
 
-
-class NoLocksError(ExplainedError, RuntimeError):
-    """The file system cannot keep two processes apart."""
+__all__ = [
+    "Damage",
+    "DamagedError",
+    "NoLocksError",
+    "locked",
+    "naming",
+    "read_bytes",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 @dataclass(frozen=True)
@@ -92,28 +99,9 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number of JSON")
 
 
-@contextmanager
-def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file ``path``; where another process holds it, call ``on_wait`` once and wait.
-
-    Raises NoLocksError where the file system has no locks.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_wait()
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-                raise
-            raise NoLocksError(
-                f"{path}: this file system has no locks, as a Lustre that is mounted without flock; set $VSWIN_RUNS to "
-                "a folder on another"
-            ) from error
-        yield
+def locked(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+    """Hold the lock file ``path``, somewhere in ``$VSWIN_RUNS``; see ``vswin.files.exclusive``."""
+    return exclusive(path, folder="VSWIN_RUNS", on_wait=on_wait)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -128,10 +116,5 @@ def write_text(path: Path, content: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` so that readers see the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -1,18 +1,50 @@
-"""Files that appear whole: under their name stands what was there before, or all of what was written."""
+"""Files that appear whole (under their name stands what was there before, or all of what was written), and locks."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import ExplainedError
+
 # Writers of other machines cannot be seen. None takes so long for a file.
 _ABANDONED_SECONDS = 86400.0
+
+
+class NoLocksError(ExplainedError, RuntimeError):
+    """The file system cannot keep two processes apart."""
+
+
+@contextmanager
+def exclusive(lock: Path, *, folder: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the file ``lock``; where another process holds it, call ``on_wait`` once and wait. A killed one holds none.
+
+    ``folder`` is the variable that says where it lies. Raises NoLocksError where the file system has no locks.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            raise NoLocksError(
+                f"{lock}: this file system has no locks, as a Lustre that is mounted without flock; set ${folder} to a "
+                "folder on another"
+            ) from error
+        yield
 
 
 @contextmanager

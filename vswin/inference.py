@@ -19,6 +19,7 @@ from vswin.data.annotations import Format, VideoList
 from vswin.data.datasets import TestViews
 from vswin.data.formats.placed import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vswin.data.pipeline import PATIENCE, Pipeline
+from vswin.errors import ExplainedError
 from vswin.models import take_off_head
 from vswin.training.evaluate import view_outputs
 
@@ -38,6 +39,10 @@ class Viewing:
     workers: int = 0
 
 
+class NotFiniteError(ExplainedError, ValueError):
+    """Weights that are not numbers, of which nothing can be computed."""
+
+
 class VideoOutput(NamedTuple):
     """Output of a model for a video: float32 ``values``, or why the video could not be read."""
 
@@ -49,7 +54,8 @@ class VideoOutput(NamedTuple):
 def predict(model: nn.Module, videos: Sequence[Path], viewing: Viewing) -> Iterator[VideoOutput]:
     """The scores of every class, one video after another: softmax averaged over the video's views, [classes].
 
-    The model is moved to the device and left in evaluation mode. Raises BatchTooLargeError where memory is short.
+    The model is moved to the device and left in evaluation mode. Raises NotFiniteError for weights that are not numbers
+    and BatchTooLargeError where memory is short.
     """
     return _outputs(model, videos, viewing, lambda logits: reduce(logits.softmax(dim=-1), "1 v k -> k", "mean"))
 
@@ -86,6 +92,7 @@ def _outputs(
     model: nn.Module, videos: Sequence[Path], viewing: Viewing, summary: Callable[[Tensor], Tensor]
 ) -> Iterator[VideoOutput]:
     device = viewing.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_finite(model)
     model.to(device).eval()
     names = tuple(str(video.absolute()) for video in videos)
     unlabelled = VideoList(Path("/"), names, (0,) * len(names), (), Format.LIST, Path("/"))
@@ -99,4 +106,19 @@ def _outputs(
         outputs = view_outputs(
             model, batch.views, precision=viewing.protocol.precision, device=device, views_at_once=viewing.views_at_once
         )
-        yield VideoOutput(video, summary(outputs).cpu().numpy())
+        values = summary(outputs).cpu().numpy()
+        if not np.isfinite(values).all():
+            yield VideoOutput(video, None, f"{video}: the model's output for it is not finite")
+            continue
+        yield VideoOutput(video, values)
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raise NotFiniteError where a weight of ``model`` is NaN or infinite."""
+    bad = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise NotFiniteError(
+            f"expected finite weights, got NaN or infinite ones in {bad[0]}{more}: the training diverged, or the file "
+            "is damaged; use other weights"
+        )

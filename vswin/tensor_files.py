@@ -68,7 +68,7 @@ def write_tensors(path: Path, tensors: Mapping[str, RawTensor], texts: Mapping[s
 
 
 def damage_of(path: Path) -> str | None:
-    """What is wrong with a file that ``write_tensors`` wrote with digests, in words; None where they hold.
+    """Damage to a file that ``write_tensors`` wrote with digests, in words; None where they hold.
 
     Also None for a file without digests: one of an earlier version, or of others. Raises OSError.
     """
@@ -84,7 +84,7 @@ def damage_of(path: Path) -> str | None:
 
 
 def text_damage(texts: Mapping[str, str]) -> str | None:
-    """What is wrong with ``texts`` by the digest among them, in words; None where it holds, or is not there."""
+    """Damage to ``texts`` by the digest among them, in words; None where it holds, or is not there."""
     # the two are written together
     if not {TENSOR_DIGEST, TEXT_DIGEST} & texts.keys() or texts.get(TEXT_DIGEST) == digest_of_texts(texts):
         return None
@@ -92,7 +92,7 @@ def text_damage(texts: Mapping[str, str]) -> str | None:
 
 
 def tensor_damage(texts: Mapping[str, str], tensors: Mapping[str, RawTensor]) -> str | None:
-    """What is wrong with ``tensors`` by the digest among ``texts``, as ``text_damage``."""
+    """Damage to ``tensors`` by the digest among ``texts``, as ``text_damage``."""
     if texts.get(TENSOR_DIGEST) in (None, digest_of_tensors(tensors)):
         return None
     return "is damaged: the tensors in it are not those that were written"

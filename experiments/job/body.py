@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +19,7 @@ from vswin.config import Split
 from .. import folders
 from ..files import write_text
 from ..registry.catalogue import Experiment, find_experiment, find_variant
-from ..registry.recipe import Scale, to_dict
+from ..registry.recipe import Recipe, Scale, to_dict
 from ..runs import slurm
 from ..runs.attempts import Attempt, FencedError, Ownership
 from ..runs.directory import RunDirectory
@@ -40,6 +40,8 @@ from .training import Training, initial_model, set_up
 from .watch import JobWatch, OnStep, OwnerWatch
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vswin.training.distributed import World
     from vswin.training.train import TrainResult
 
@@ -191,7 +193,6 @@ def _train_and_test(
     run: RunDirectory, experiment: Experiment, owner: Ownership | None, *, runtime: Runtime, stop: Stop, on_step: OnStep
 ) -> None:
     """Train ``run``, keep its weights, and test them under every protocol. The first process is the ``owner``."""
-    from vswin.models import save_weights
     from vswin.training.distributed import process_group
     from vswin.training.train import End
 
@@ -226,9 +227,7 @@ def _train_and_test(
         if result.end is End.STOPPED:
             _stop_now(run, result, stop=stop, world=world)
         if owner and lost_weights(run):
-            # the file alone says what it is and how to show it videos
-            metadata = {"recipe": json.dumps(to_dict(recipe))}
-            save_weights(result.model, run.weights, classes=train_videos.classes, metadata=metadata)
+            _keep_weights(result.model, run, recipe, classes=train_videos.classes)
 
         # ------------------------------------------------------------------ test
         for signature, protocol in experiment.protocols.items():
@@ -268,6 +267,13 @@ def _train_and_test(
                 clock=clock,
                 partial=partial,
             )
+
+
+def _keep_weights(model: nn.Module, run: RunDirectory, recipe: Recipe, *, classes: Sequence[str]) -> None:
+    from vswin.models import save_weights
+
+    # the file alone says what it is and how to show it videos
+    save_weights(model, run.weights, classes=classes, metadata={"recipe": json.dumps(to_dict(recipe))})
 
 
 def _journal(run: RunDirectory, owner: Ownership, *, training: Training, watch: JobWatch) -> Journal:

@@ -100,12 +100,11 @@ def launch_local(
                     waiting.remove(step)
                     if gpus:
                         on_gpu[step] = gpus.pop()
-                    runs = [step.run.order]
                     attempts = attempts_at(step.run.directory)
                     # Ctrl-C goes to everything below the launcher at once. submitit's controller would die of it and
                     # kill its job a second later; so it ignores it, and the job finishes its step and saves.
                     with _handled(signal.SIGINT, signal.SIG_IGN):
-                        own[step] = executor.submit(Work(), runs, asdict(runtime), gpu=on_gpu.get(step))
+                        own[step] = executor.submit(Work(), [step.run.order], asdict(runtime), gpu=on_gpu.get(step))
                     Submission(
                         profile=LOCAL,
                         at=time.time(),

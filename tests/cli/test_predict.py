@@ -23,7 +23,8 @@ from experiments.registry.of_weights import make_ready
 from experiments.registry.recipe import Scale
 from tests.support.command_line import Vswin, vswin_command
 from tests.support.video_files import decoded_from_start, encode, grey_steps, moving_blobs
-from vswin.inference import find_videos
+from vswin.config import ClipConfig, Protocol
+from vswin.inference import Viewing, find_videos, predict
 from vswin.models import create_model, read_classes, save_weights
 
 VARIANT = "table6/none"
@@ -183,6 +184,32 @@ def test_a_timesformer_is_shown_clips_of_its_own_length(tmp_path: Path) -> None:
     save_weights(create_model("timesformer_joint", embed_dim=64, depth=1, num_heads=1, num_classes=3, frames=16), path)
     ready = make_ready(path, model=None, labels=None, views="1x1", clip=None)
     assert (ready.clip.length, ready.clip.interval, ready.protocol.views) == (16, 16, "1x1")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("command", ["predict", "features"])
+def test_weights_that_are_no_numbers_are_refused(vswin: Vswin, tmp_path: Path, command: str, value: float) -> None:
+    diverged = model()
+    with torch.no_grad():
+        diverged.backbone.norm.bias[3] = value
+    save_weights(diverged, tmp_path / "diverged.safetensors")
+    video = encode(tmp_path / "a.mp4", grey_steps(20))
+    out = tmp_path / "out.npz"
+    weights = str(tmp_path / "diverged.safetensors")
+    answer = vswin(command, str(video), "--checkpoint", weights, *VIEWS, "--out", str(out), "--json", code=1)
+    assert (answer.stdout, out.exists()) == ("", False)
+    assert "expected finite weights, got NaN or infinite ones in backbone.norm.bias: the training div" in answer.stderr
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_the_video(tmp_path: Path) -> None:
+    overflowing = model()
+    with torch.no_grad():
+        overflowing.backbone.norm.weight.fill_(1e30)
+        overflowing.cls_head.fc_cls.weight.mul_(1e30)
+    video = encode(tmp_path / "a.mp4", grey_steps(20))
+    [answer] = predict(overflowing, [video], Viewing(clip=ClipConfig(length=8), protocol=Protocol(clips=1, crops=1)))
+    assert answer.values is None
+    assert answer.error == f"{video}: the model's output for it is not finite"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from experiments.runs.attempts import AlreadyRunningError, Attempt, FencedError,
 from experiments.runs.directory import RunDirectory
 from experiments.runs.run import Run, existing
 from experiments.runs.state import RunState, state_of
+from vswin.data.exclusive import only_one
 
 PROTOCOL = "abcdef"
 
@@ -151,11 +152,12 @@ def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monke
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with (
-        pytest.raises(NoLocksError, match=r"lock: this file system has no locks.*\$VSWIN_RUNS"),
-        locked(tmp_path / "lock"),
-    ):
-        pass
+    for lock, folder in ((locked, "VSWIN_RUNS"), (only_one, "VSWIN_DATA")):
+        with (
+            pytest.raises(NoLocksError, match=rf"lock: this file system has no locks.*\${folder}"),
+            lock(tmp_path / "lock"),
+        ):
+            pass
 
 
 def test_a_copy_beside_a_run_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ..files import exclusive
 
-@contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Waits until no other process is inside; a killed one is not inside any more. Makes the folder of ``lock``."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+def only_one(lock: Path) -> AbstractContextManager[None]:
+    """Waits until no other process is inside; a killed one is not inside any more. Makes the folder of ``lock``.
+
+    Raises NoLocksError where the file system of ``$VSWIN_DATA`` has no locks.
+    """
+    return exclusive(lock, folder="VSWIN_DATA")

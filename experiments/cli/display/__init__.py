@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any, NoReturn
 
@@ -19,9 +20,20 @@ def messages(as_json: bool) -> Console:
 
 
 def print_json(content: Any) -> None:
-    """``content`` as JSON on standard output, for scripts."""
-    json.dump(content, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    """``content`` as JSON on standard output, for scripts. JSON has no NaN and no infinity: they become null."""
+    sys.stdout.write(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    match content:
+        case float() if not math.isfinite(content):
+            return None
+        case dict():
+            return {name: _finite(value) for name, value in content.items()}
+        case list() | tuple():
+            return [_finite(value) for value in content]
+        case _:
+            return content
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:

@@ -47,6 +47,15 @@ def test_frames_come_in_display_order_whatever_is_asked(with_b_frames: Path) -> 
     assert [number_of(frame) for frame in frames] == wanted
 
 
+def test_counting_by_an_index_has_a_time_limit(with_b_frames: Path) -> None:
+    video = video_file.VideoFile(with_b_frames, time_limit=5)
+    # as if its index took longer
+    video._time_limit = -1
+    with pytest.raises(VideoError, match="not decoded within -1 s; replace the file or raise time_limit"):
+        _ = video.num_frames
+    video.close()
+
+
 def test_probe_counts_frames(with_b_frames: Path) -> None:
     info = probe(with_b_frames)
     assert (info.num_frames, info.height, info.width, info.frame_rate) == (20, 48, 64, Fraction(10))

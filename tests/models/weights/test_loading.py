@@ -435,6 +435,28 @@ def tensor_pickle(numel: int) -> bytes:
     return b"\x80\x02(Vweight\n" + rebuild % numel + b"d."
 
 
+def test_an_archive_of_little_that_inflates_to_much_is_refused_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = 2**26
+    path = zipped(tensor_pickle(numbers), tmp_path, storage=bytes(4 * numbers), compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(
+        ValueError, match=r"\(it would inflate from \d{3},\d{3} to 268,435,\d+ bytes\); download it again"
+    ):
+        read_checkpoint(path)
+
+
+def test_an_archive_that_was_compressed_after_all_is_read(tmp_path: Path) -> None:
+    path = written("zip", tmp_path)
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in plain.namelist():
+            archive.writestr(member, plain.read(member))
+    assert same(read_checkpoint(packed), weights(video_model()))
+
+
 def test_the_inert_reader_reads_a_pickle_by_hand(tmp_path: Path) -> None:
     read = read_inertly(zipped(tensor_pickle(2), tmp_path, storage=bytes(8)))
     assert read["weight"].tolist() == [0, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from av.video.stream import VideoStream
 # nothing before a key frame is needed to decode what is shown after it. Everything else is decoded from its start.
 _CONTAINERS = {"mov", "matroska"}
 _CODECS = {"av1", "h264", "hevc", "mjpeg", "mpeg4", "vp8", "vp9"}
+
+# Between two looks at the clock: some milliseconds.
+_CHECKED_ENTRIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,24 @@ class Timeline:
         return self.key_frames[max(0, bisect_right(self.key_frames, number, key=lambda key: key.number) - 1)]
 
 
-def count_in_index(container: InputContainer, stream: VideoStream) -> int | None:
+def count_in_index(
+    container: InputContainer, stream: VideoStream, *, check_time: Callable[[], None] = lambda: None
+) -> int | None:
     """Number of frames by the index that an MP4 file starts or ends with; None where there is no complete one.
 
     Left out are frames that an edit list hides, as a trim without encoding does, and those that lie behind the end of
-    a file cut off.
+    a file cut off. ``check_time`` is called again and again, and raises where it takes too long.
     """
     # Other containers index key frames only, and the index of a fragmented MP4 grows as it is read.
     if not _is_a(container, {"mov"}) or not stream.frames or stream.frames > len(stream.index_entries):
         return None
     size = container.size
-    return sum(not entry.is_discard and entry.pos + entry.size <= size for entry in stream.index_entries)
+    count = 0
+    for number, entry in enumerate(stream.index_entries):
+        if number % _CHECKED_ENTRIES == 0:
+            check_time()
+        count += not entry.is_discard and entry.pos + entry.size <= size
+    return count
 
 
 def read_timeline(

@@ -55,7 +55,7 @@ class VideoFile:
     @cached_property
     def num_frames(self) -> int:
         with self._guarded():
-            count = count_in_index(self._container, self._stream)
+            count = count_in_index(self._container, self._stream, check_time=self._check_time)
             if count is None:
                 count = len(self._timeline.times)
         if count == 0:
@@ -208,9 +208,12 @@ class VideoFile:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         self._used = True
         for packet in self._container.demux(self._stream):
-            if time.monotonic() > self._deadline:
-                raise VideoError(self._too_slow())
+            self._check_time()
             yield packet
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise VideoError(self._too_slow())
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

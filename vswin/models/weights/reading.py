@@ -22,6 +22,9 @@ _ZIP_START = b"PK\x03\x04"
 # What torch.save began its files with before version 1.6 made them zip archives.
 _LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 
+# Weights that were compressed after all become hardly smaller.
+_MOST_INFLATED, _SMALL = 2, 2**26
+
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The named tensors of a checkpoint file, on the CPU, under the names it gives them.
@@ -105,6 +108,8 @@ def _read_torch_file(path: Path, *, start: bytes) -> Any:
         if zipped and not zipfile.is_zipfile(path):
             # torch.load would take it for its format of before version 1.6, and fail on something else.
             raise EOFError("its end is missing")
+        if zipped:
+            _check_inflated(path)
         # Given a stream, since torch.load goes by a file's name.
         with path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
@@ -119,6 +124,15 @@ def _read_torch_file(path: Path, *, start: bytes) -> Any:
         # of a file that is no archive torch says how to run the code in it
         reason = f" ({_first_line(error)})" if zipped else ""
         raise WeightsError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
+
+
+def _check_inflated(path: Path) -> None:
+    """Raise ValueError for an archive of little that inflates to much: PyTorch stores tensors as they are."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+    if claimed > _MOST_INFLATED * size + _SMALL:
+        raise ValueError(f"it would inflate from {size:,} to {claimed:,} bytes")
 
 
 def _first_line(error: Exception) -> str:
