@@ -4,13 +4,14 @@ SHELL  := /bin/bash
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help demo install test lint check-format types imports pytest slow results constraints bench bench-gpu bench-data picture clean
+.PHONY: help demo install test lint check-format types imports pytest slow results constraints torture bench bench-gpu bench-data picture clean
 
 help:
 	@echo "make demo        two tables of the paper in miniature, from nothing to a notebook"
 	@echo "make install     create the environment in .venv"
 	@echo "make test        format, lint, types, import contracts, tests"
 	@echo "make slow        the tests that take minutes"
+	@echo "make torture     200 kills and full disks, and what came of the runs; KILLS=500 for more"
 	@echo "make results     regenerate tables, checklist, pages and notebooks from the records in results/"
 	@echo "make bench       speed-up over the published algorithm on this CPU"
 	@echo "make bench-gpu   the same on a GPU, with any Python that has torch and einops"
@@ -79,6 +80,11 @@ pytest: .venv/.test
 
 slow: .venv/.test
 	@$(BIN)/pytest -m slow --timeout 1200
+
+# Not a test: the figures of a night are kept under results/torture.
+KILLS ?= 200
+torture: .venv/.core
+	@$(BIN)/python -m experiments.tools.torture --kills $(KILLS)
 
 # The environment of record, from the newest versions that pyproject.toml admits. torch is pinned by hand: the
 # newest one would bring several GB of CUDA to machines that have no GPU.

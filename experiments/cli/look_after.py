@@ -51,27 +51,29 @@ def status(
 ) -> None:
     """Show the status of runs, and what a launch would do next: Slurm, journals and records in one table."""
     from ..launch.status import now, standing_json, standings
+    from ..tracking.told import behind
     from .display.runs import status_view
 
     chosen = experiments_named(scale, table) if table else experiments(scale, tables_at(scale))
     # the journals may be read as often as one likes
     ask = PatientLook() if watch else slurm.look
 
-    def look() -> list[Standing]:
+    def look() -> tuple[list[Standing], Jobs]:
         steps, jobs = _plan(chosen, seeds, ask=ask)
-        return standings(steps, jobs, tables=table or ())
+        return standings(steps, jobs, tables=table or ()), jobs
 
     def view() -> RenderableType:
-        found = look()
+        found, jobs = look()
         shown = [item for item in found if everything or item.was_started]
         done = sum(item.step.action is Action.DONE for item in found)
         title = f"scale {scale}, {seeds}: {done} of {len(found)} runs done"
         if watch:
             title += f", at {now()}, every {in_words(every)}; Ctrl-C ends it"
-        return status_view(shown, title=title, every_run=every_run, hidden=len(found) - len(shown))
+        told = behind({item.step.run: jobs.state(item.step.run) for item in found})
+        return status_view(shown, title=title, every_run=every_run, hidden=len(found) - len(shown), behind=told)
 
     if as_json:
-        print_json([standing_json(item) for item in look()])
+        print_json([standing_json(item) for item in look()[0]])
     elif watch and console.is_terminal:
         from rich.live import Live
 

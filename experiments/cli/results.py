@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import track
 
 from .. import folders
@@ -39,6 +40,7 @@ def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> Non
     written = [path for path in found if isinstance(path, Path)]
     damages = [damage for damage in found if isinstance(damage, Damage)]
     _report_failures(_mirror_all(scale))
+    show_behind(errors, scale)
     if as_json:
         print_json([str(path) for path in written])
     else:
@@ -147,6 +149,8 @@ def ui(
 
     # a table that has no rows at this scale has no view either
     chosen = tables_at(scale, [table] if table else ())
+    if not records:
+        show_behind(errors, scale)
     with _records_as_runs(scale, chosen) if records else nullcontext():
         serve(console, scale=scale, table=chosen[0] if table else None, port=port)
 
@@ -171,6 +175,17 @@ def _records_as_runs(scale: Scale, chosen: Iterable[Table]) -> Iterator[None]:
         mirror.push_rows(chosen, results, pushed)
         _report_failures(pushed)
         yield
+
+
+def show_behind(console: Console, scale: Scale) -> None:
+    """Say how many runs of ``scale`` MLflow is behind with, if any."""
+    from ..runs.jobs import Jobs
+    from ..tracking.told import behind
+
+    runs = list(existing(experiments(scale)))
+    jobs = Jobs(runs)
+    if told := behind({run: jobs.state(run) for run in runs}):
+        console.print(told, soft_wrap=True)
 
 
 def _collect_records(scale: Scale) -> list[Path | Damage]:

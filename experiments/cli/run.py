@@ -37,6 +37,7 @@ from .options import (
     ViewsOption,
     WorkersOption,
 )
+from .results import show_behind
 
 if TYPE_CHECKING:
     from ..launch.cluster import Outlook
@@ -206,6 +207,9 @@ def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
         _show_behind(console, launched.behind)
         counts = f"{len(launched.finished)} finished, {len(launched.failed)} did not"
         console.print(f"{counts}; in MLflow as vswin-{launched.scale} (vswin ui)")
+    if not launched.behind:
+        # what earlier launches left, which a kill may have ended
+        show_behind(console, launched.scale)
 
 
 def run(

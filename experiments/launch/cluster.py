@@ -361,7 +361,9 @@ def _verdict(profile: Profile, *, jobs: int, scale: Scale, code: Path) -> slurm.
 def note_refusal(steps: Iterable[Step], *, name: str, reason: str) -> None:
     """Keep with the runs of ``steps`` that Slurm did not take them under the profile called ``name``, and why."""
     for step in steps:
-        before = Submission.of(step.run.directory) or Submission(profile=name, at=time.time(), log="")
+        before = Submission.of(step.run.directory) or Submission(
+            profile=name, at=time.time(), log="", attempts=attempts_at(step.run.directory)
+        )
         replace(before, refused=" ".join(reason.split())).note(step.run.directory)
 
 

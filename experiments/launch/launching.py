@@ -312,6 +312,7 @@ def run(
 
 def _launch_here(launched: Launched, todo: list[Step], *, mode: Mode, target: Target, observer: Observer) -> Launched:
     from ..tracking.follow import Follower
+    from ..tracking.told import is_behind
     from .cluster import is_on_cluster
     from .local import launch_local, places
 
@@ -329,6 +330,10 @@ def _launch_here(launched: Launched, todo: list[Step], *, mode: Mode, target: Ta
     started: list[Step] = []
     ends: list[Ended] = []
     with Follower(launched.scale) as follower:
+        for step in launched.steps:
+            # what an earlier launch that was killed has left
+            if step not in todo and is_behind(step.run):
+                follower.add(step.run)
 
         def start(step: Step) -> None:
             started.append(step)

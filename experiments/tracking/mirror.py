@@ -7,10 +7,12 @@ and artifacts are replaced; and a run is found by its tags before one is created
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
 import os
+import sqlite3
 import tempfile
 import time
 import urllib.parse
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING
 from vswin.errors import ExplainedError
 
 from .. import folders
-from ..files import locked
+from ..files import Damage, DamagedError, locked
 from ..registry.catalogue import tables, tables_at
 from ..registry.recipe import Scale
 from ..registry.table import Table
@@ -125,7 +127,9 @@ class Mirror:
     @cached_property
     def _client(self) -> MlflowClient:
         if self.uri.startswith("sqlite:///"):
-            _create(folders.sqlite_file(self.uri))
+            database = folders.sqlite_file(self.uri)
+            _create(database)
+            _check(database)
         return MlflowClient(self.uri)
 
     @property
@@ -476,6 +480,21 @@ def _create(database: Path) -> None:
         partial.rename(database)
 
 
+def _check(database: Path) -> None:
+    """See that SQLite can read ``database``; raises DamagedError."""
+    remedy = "it is a mirror of the journals: delete it, and vswin sync tells a new one everything"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
+            [problem] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and database.is_file():
+            # busy, on a full disk, not ours to write: it may be whole
+            return
+        raise DamagedError(Damage(database, str(error), remedy)) from error
+    if problem != "ok":
+        raise DamagedError(Damage(database, " ".join(problem.split()), remedy))
+
+
 def search_runs(uri: str, scale: Scale, query: str = "") -> pd.DataFrame:
     """Runs of ``scale`` in the store at ``uri`` that match MLflow's search ``query``, by run id, in the order of names.
 
@@ -593,5 +612,7 @@ def _datasets(run: Run) -> Iterator[DatasetInput]:
 
 
 def _in_a_line(error: BaseException) -> str:
+    if isinstance(error, DamagedError):
+        return str(error)
     text = folders.without_credentials(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
 from .. import folders
-from ..files import write_json
+from ..files import set_aside, write_json
 from ..runs import journal
 from ..runs.run import Run
+from ..runs.state import RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +41,40 @@ class Told:
         try:
             content = json.loads(run.directory.tracking.read_text())
             return cls(**{item.name: content[item.name] for item in fields(cls)})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, run: Run) -> None:
         """Keep this note with ``run``."""
+        if run.directory.tracking.is_dir():
+            set_aside(run.directory.tracking)
         write_json(run.directory.tracking, asdict(self))
 
 
-def is_behind(run: Run) -> bool:
-    """True where MLflow, as it is configured now, lacks anything that ``run`` has written."""
+def is_behind(run: Run, state: RunState | None = None) -> bool:
+    """True where MLflow, as it is configured now, lacks anything that ``run``, in ``state``, has written."""
     if not run.directory.path.exists():
         return False
     told = Told.read(run)
-    return (
-        told is None
-        or told.uri != folders.tracking_address()
-        or told.status != run.state()
-        or told.offset < journal.end(run.directory.journal)
-    )
+    try:
+        return (
+            told is None
+            or told.uri != folders.tracking_address()
+            or told.status != (state or run.state())
+            or told.offset < journal.end(run.directory.journal)
+        )
+    except OSError:
+        # a journal that cannot be read was not told
+        return True
+
+
+def behind(states: Mapping[Run, RunState]) -> str:
+    """A line that says how many of these runs MLflow is behind with, and the remedy; empty where with none.
+
+    Runs at work are left out: they are followed, or told when they end.
+    """
+    at_work = (RunState.RUNNING, RunState.PENDING, RunState.NEW)
+    count = sum(is_behind(run, state) for run, state in states.items() if state not in at_work)
+    if not count:
+        return ""
+    return f"{count} {'run is' if count == 1 else 'runs are'} behind in MLflow: vswin sync"

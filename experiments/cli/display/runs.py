@@ -83,10 +83,10 @@ def result(record: Record) -> str:
     )
 
 
-def status_view(found: Sequence[Standing], *, title: str, every_run: bool, hidden: int = 0) -> Group:
+def status_view(found: Sequence[Standing], *, title: str, every_run: bool, hidden: int = 0, behind: str = "") -> Group:
     """The status of runs: a count by action, a line per variant over its seeds or per run, and reasons.
 
-    ``hidden``: how many more there are that were never started.
+    ``hidden``: how many more there are that were never started. ``behind``: what MLflow has not been told, in words.
     """
     grid = _every_run(found) if every_run else _by_variant(found)
     counts = Counter(item.step.action for item in found)
@@ -97,7 +97,8 @@ def status_view(found: Sequence[Standing], *, title: str, every_run: bool, hidde
         never = f"{hidden} never started (--all)"
         legend = Text(", ").join([legend, Text(never, style="dim")] if found else [Text(never, style="dim")])
     # first what must not be cut off on a low terminal
-    return Group(Text(title, style="italic"), legend, *([grid] if found else []), *_reasons(found))
+    head = [Text(title, style="italic"), legend, *([Text(behind, style="yellow")] if behind else [])]
+    return Group(*head, *([grid] if found else []), *_reasons(found))
 
 
 def _by_variant(found: Sequence[Standing]) -> Grid:
