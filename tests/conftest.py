@@ -13,6 +13,7 @@ import pytest
 
 from experiments.files import locked
 from tests.support.command_line import Vswin, vswin_command
+from tests.support.tiny_runs import make_runs
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -41,6 +42,18 @@ def tiny_upstream(tiny_data: Path) -> Path:
         command = vswin_command("run", "upstream/image-t-small", "--scale", "tiny")
         variables = {"VSWIN_DATA": str(tiny_data), "VSWIN_RUNS": str(folder), "VSWIN_RESULTS": str(folder / "results")}
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, **variables})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tiny_data: Path, tiny_upstream: Path) -> Path:
+    """A runs folder of scale ``tiny`` with a run that is done and one that was stopped, made once."""
+    folder = tiny_data.with_name("vswin-tiny-runs")
+    with locked(folder.with_suffix(".lock")):
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            make_runs(partial, data=tiny_data, upstream=tiny_upstream)
+            partial.rename(folder)
     return folder
 
 

@@ -107,7 +107,11 @@ def _results(run: RunDirectory) -> tuple[dict[str, dict[str, Any]], list[Damage]
         try:
             # a test is done where its record is; scores without one are those of a test that a kill ended
             if file.suffix == ".json" and not name.startswith("."):
-                results[file.stem] = read_json(file, remedy=TESTED_AGAIN)
+                content = read_json(file, remedy=TESTED_AGAIN)
+                own = {"signature": run.signature, "seed": run.seed, "protocol": file.stem}
+                if any(content.get(name, value) != value for name, value in own.items()):
+                    raise DamagedError(Damage(file, "is the record of another test", TESTED_AGAIN))
+                results[file.stem] = content
             elif file.suffix == ".npz" and file.with_suffix(".json").name in names and not file.stat().st_size:
                 damages.append(Damage(file, "is empty", TESTED_AGAIN))
         except DamagedError as error:

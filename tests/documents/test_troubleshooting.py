@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from experiments.cli.main import app
 from experiments.job.body import run_one
 from experiments.job.errors import NoGpuError
 from experiments.registry.catalogue import find_variant
 from experiments.registry.recipe import Scale
 from experiments.runs.runtime import default_runtime
 from tests.support.command_line import Vswin
+from tests.support.made_up_runs import make_up_run
 from tests.support.places import CLONE
 from vswin.data.broken import BrokenVideos, ReadFailure, TooManyBrokenError
 from vswin.training.memory import BatchTooLargeError, shortage_explained, shortage_in_test_explained
@@ -41,6 +44,25 @@ def test_the_database_is_locked(vswin: Vswin, home: Path) -> None:
     assert quoted("database is locked").search(answer.stderr)
     vswin("sync", "--scale", "tiny")
     assert told.exists()
+
+
+def test_the_database_is_damaged(empty_home: Path) -> None:
+    database = empty_home / "runs" / "mlflow.db"
+    database.parent.mkdir()
+    database.write_text("no database, whatever its name says")
+    make_up_run("table4/split")
+    answer = CliRunner().invoke(app, ["sync", "--scale", "tiny"])
+    assert quoted("mlflow.db").search(answer.output)
+    assert "1 run is behind in MLflow: vswin sync" in CliRunner().invoke(app, ["status", "--scale", "tiny"]).output
+
+
+@pytest.mark.usefixtures("empty_home")
+def test_a_file_of_a_run_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_up_run("table4/split", done=False).directory.attempt.touch()
+    monkeypatch.setenv("COLUMNS", "1000")
+    answer = CliRunner().invoke(app, ["status", "table4", "--scale", "tiny"])
+    assert "1 DAMAGED" in answer.output
+    assert quoted("attempt.json").search(answer.output)
 
 
 def test_videos_are_missing(vswin: Vswin, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,15 +19,15 @@ from experiments.runs.jobs import Jobs
 from experiments.runs.run import Run
 from experiments.runs.state import RunState
 from tests.support.damages import dangling, empty, flipped, folder, garbage, half, missing
-from tests.support.tiny_runs import DONE, STOPPED, computed, go_on, make_runs, run_of, scores
+from tests.support.tiny_runs import DONE, STOPPED, computed, go_on, run_of, scores
 
 
 @pytest.fixture(scope="module")
-def made(tiny_data: Path, tiny_upstream: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tiny_data: Path, tiny_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of scale tiny: one done, one stopped; and in ``ended`` the stopped one as it ends without damage."""
     home = tmp_path_factory.mktemp("tiny-runs")
-    make_runs(home / "runs", data=tiny_data, upstream=tiny_upstream)
-    shutil.copytree(home / "runs", home / "ended")
+    shutil.copytree(tiny_runs, home / "runs")
+    shutil.copytree(tiny_runs, home / "ended")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VSWIN_DATA", str(tiny_data))
         patch.setenv("VSWIN_RUNS", str(home / "ended"))

@@ -16,23 +16,15 @@ from experiments.registry.recipe import Scale
 from experiments.results.verify_runs import verify_runs
 from experiments.runs.directory import RunDirectory
 from tests.support.damages import DAMAGES, Damaging, empty, flipped, half, missing
-from tests.support.tiny_runs import DONE, STOPPED, make_runs, run_of
+from tests.support.tiny_runs import DONE, STOPPED, run_of
 
 FILES = ("checkpoints", "weights.safetensors", "journal.jsonl", "attempt.json", "data.json", "code.json", "recipe.json")
 
 
-@pytest.fixture(scope="module")
-def made(tiny_data: Path, tiny_upstream: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of scale tiny: one done, one stopped."""
-    folder = tmp_path_factory.mktemp("verified") / "runs"
-    make_runs(folder, data=tiny_data, upstream=tiny_upstream)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def runs(made: Path, empty_home: Path) -> Path:
+def runs(tiny_runs: Path, empty_home: Path) -> Path:
     """A copy of the runs, which a test may damage."""
-    shutil.copytree(made, empty_home / "runs")
+    shutil.copytree(tiny_runs, empty_home / "runs")
     return empty_home / "runs"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     digits = [place for place, byte in enumerate(content) if chr(byte).isdigit()]
     places = {".npz": len(content) // 3, ".safetensors": 2 * len(content) // 3}
-    content[places[path.suffix] if path.suffix in places else digits[0]] ^= 1
+    content[places[path.suffix] if path.suffix in places else (digits or [len(content) // 2])[0]] ^= 1
     path.write_bytes(content)
 
 
@@ -38,6 +39,21 @@ def folder(path: Path) -> None:
 def dangling(path: Path) -> None:
     path.unlink()
     path.symlink_to(path.parent / "nowhere")
+
+
+def looping(path: Path) -> None:
+    """A link to itself: as a file that may not be read, also for root."""
+    path.unlink()
+    path.symlink_to(path)
+
+
+def unreadable(path: Path) -> None:
+    path.chmod(0)
+
+
+def copied(path: Path) -> None:
+    """A copy beside it, as a file manager names them."""
+    shutil.copy(path, path.with_name(f"{path.stem} (1){path.suffix}"))
 
 
 def garbage(path: Path) -> None:

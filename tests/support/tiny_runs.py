@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.job.body import run_one
 from experiments.registry.catalogue import find_experiment, find_variant
 from experiments.registry.recipe import Scale
 from experiments.runs import journal
@@ -57,6 +56,8 @@ def make_runs(folder: Path, *, data: Path, upstream: Path) -> None:
 
 def go_on(run: Run) -> None:
     """Train and test ``run`` in this process, without MLflow."""
+    from experiments.job.body import run_one
+
     variant = run.experiment.variants[0].id
     run_one(run.scale, variant, run.experiment.recipe.signature, run.seed, runtime=default_runtime(run.scale))
 
