@@ -62,8 +62,7 @@ def status(
         steps, jobs = _plan(chosen, seeds, ask=ask)
         return standings(steps, jobs, tables=table or ()), jobs
 
-    def view() -> RenderableType:
-        found, jobs = look()
+    def view(found: Sequence[Standing], jobs: Jobs) -> RenderableType:
         shown = [item for item in found if everything or item.was_started]
         done = sum(item.step.action is Action.DONE for item in found)
         title = f"scale {scale}, {seeds}: {done} of {len(found)} runs done"
@@ -78,12 +77,30 @@ def status(
         from rich.live import Live
 
         # KeyboardInterrupt is how it is meant to end
-        with contextlib.suppress(KeyboardInterrupt), Live(view(), console=console, auto_refresh=False) as live:
+        with contextlib.suppress(KeyboardInterrupt), Live(view(*look()), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                live.update(view(), refresh=True)
+                live.update(view(*look()), refresh=True)
     else:
-        console.print(view())
+        found, jobs = look()
+        console.print(view(found, jobs))
+        _show_orphans(scale, [item.step for item in found])
+
+
+def _show_orphans(scale: Scale, steps: Sequence[Step]) -> None:
+    """Name the live jobs that are in no line of the table."""
+    from ..launch.orphans import orphans
+
+    try:
+        found = orphans(scale, steps)
+    except slurm.SlurmError as error:
+        console.print(f"could not ask Slurm for jobs of other runs: {error}", markup=False, soft_wrap=True)
+        return
+    for orphan in found:
+        told = f"also in the queue: job {orphan.job.id} is {orphan.job.state}, {orphan.run}: {orphan.why}"
+        console.print(told, markup=False, soft_wrap=True)
+    if not all(orphan.is_known for orphan in found):
+        console.print("vswin cancel --orphans ends those that no table has", style="dim")
 
 
 def _plan(
@@ -170,6 +187,9 @@ def cancel(
     everything: Annotated[
         bool, typer.Option("--all", help="Every run of the scale, and launches on this machine.")
     ] = False,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Jobs in the queue that no table has a row for any more.")
+    ] = False,
     scale: ScaleOption = Scale.MINI,
     seed: Annotated[int | None, typer.Option(min=0, help="Only this seed; default: all.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be ended.")] = False,
@@ -179,9 +199,12 @@ def cancel(
     from ..launch import cancel as ends
     from .display.runs import ending_json, show_endings
 
-    if bool(targets) is everything:
-        raise typer.BadParameter("name tables or variants, or say --all")
+    if [bool(targets), everything, orphans].count(True) != 1:
+        raise typer.BadParameter("name tables or variants, or say --all or --orphans")
     known = experiments(scale)
+    if orphans:
+        _cancel_orphans(scale, dry_run=dry_run, as_json=as_json)
+        return
     chosen = [experiment for experiment in known if everything or _is_named(experiment, targets or (), scale)]
     steps, jobs = _plan_existing(known)
     own = [step for step in steps if step.run.experiment in chosen and seed in (None, step.run.seed)]
@@ -202,6 +225,26 @@ def cancel(
             console.print("a launch on this machine continues with the runs that it has waiting; --all ends it, too")
     if failed:
         raise typer.Exit(1)
+
+
+def _cancel_orphans(scale: Scale, *, dry_run: bool, as_json: bool) -> None:
+    from ..launch.orphans import cancel_orphans
+    from ..launch.orphans import orphans as find_orphans
+
+    try:
+        found = [orphan for orphan in find_orphans(scale, ()) if not orphan.is_known]
+        if not dry_run:
+            cancel_orphans(found)
+    except slurm.SlurmError as error:
+        fail(f"could not ask Slurm: {error}")
+    if as_json:
+        print_json([{"job": orphan.job.id, "run": orphan.run, "why": orphan.why} for orphan in found])
+        return
+    for orphan in found:
+        how = "would be" if dry_run else "was"
+        console.print(f"{orphan.run}: job {orphan.job.id} {how} cancelled", markup=False, soft_wrap=True)
+    if not found:
+        console.print("nothing to cancel: no job is in the queue that no table has a row for")
 
 
 def _is_named(experiment: Experiment, targets: Iterable[str], scale: Scale) -> bool:

@@ -24,6 +24,7 @@ _UNREACHABLE = (
     "timed out|did not answer|unable to contact|connection refused|connection reset|zero bytes were transmitted|"
     "communication|temporarily unable|in standby mode|no route to host|configuration source"
 )
+_CUT_SHORT = "squeue stopped in the middle of its answer"
 # Variables that change what Slurm's commands answer.
 _HABITS = ("SQUEUE_", "SACCT_", "SCANCEL_")
 # What else than of the job it is in a shell may know of Slurm.
@@ -210,6 +211,35 @@ def _was_refused(state: str, nodes: str) -> bool:
     return state == "FAILED" and not _known(nodes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A live job in the queue, by whatever ``name`` it was submitted; ``folder`` is where it works."""
+
+    id: str
+    name: str
+    state: str
+    folder: str
+
+
+def queue(prefix: str) -> list[Queued]:
+    """The live jobs of this user whose names begin with ``prefix``; raises SlurmError."""
+    widths = {"JobArrayID": 64, "Name": 256, "State": 32, "WorkDir": 1024}
+    layout = ",".join(f"{name}:{width}" for name, width in widths.items())
+    answer = call("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--Format={layout}")
+    found = []
+    for line in answer.splitlines():
+        if len(line) != sum(widths.values()):
+            raise SlurmError(_CUT_SHORT)
+        columns, start = [], 0
+        for width in widths.values():
+            columns.append(line[start : start + width].strip())
+            start += width
+        job = Queued(id=columns[0], name=columns[1], state=columns[2].lower(), folder=columns[3])
+        if job.name.startswith(prefix):
+            found.append(job)
+    return found
+
+
 def is_held(job: str) -> bool:
     """True where elements of ``job`` wait until their user releases them; raises SlurmError."""
     try:
@@ -352,7 +382,7 @@ def _queue(jobs: Collection[str]) -> dict[str, Job]:
     found = {}
     for line in answer.splitlines():
         if len(line) != _WIDTH * len(_QUEUE_FIELDS):
-            raise SlurmError("squeue stopped in the middle of its answer")
+            raise SlurmError(_CUT_SHORT)
         row = [line[start : start + _WIDTH].strip() for start in range(0, len(line), _WIDTH)]
         job = queue_row(*row)
         found[job.id] = job

@@ -47,7 +47,7 @@ def test_a_table_that_can_work_passes_and_its_steps_are_remembered(vswin: Vswin,
 
 
 def test_missing_weights_are_named_with_shapes_and_an_address(vswin: Vswin) -> None:
-    answer = vswin("check", "table3", "--scale", "paper", code=1)
+    answer = vswin("check", "table3", "--scale", "paper", "--cpu", code=1)
     text = " ".join(answer.stdout.split())
     assert "swin_base_patch244_window1677_kinetics400_22k.pth is missing; put https://github.com/" in text
     # 31 x 13 x 13 relative positions in a window of 16 x 7 x 7

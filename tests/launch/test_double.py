@@ -15,6 +15,7 @@ from experiments.launch.launching import Launched, NotReadyError, Target, launch
 from experiments.launch.plan import Action
 from experiments.registry.catalogue import experiments, find_table
 from experiments.registry.recipe import Scale
+from experiments.runs import slurm
 from experiments.runs.attempts import Submission
 from experiments.runs.run import Run
 from experiments.runs.slurm import SlurmError
@@ -31,7 +32,7 @@ def double(slurm_double: SlurmDouble, home: Path, monkeypatch: pytest.MonkeyPatc
     """The double, a profile called test, and no clone: nothing is ever computed."""
     monkeypatch.setenv("VSWIN_PROFILES", str(home / "profiles.toml"))
     profile()
-    monkeypatch.setattr(pinned, "pin", lambda **_: home / "clone")
+    monkeypatch.setattr(pinned, "pin", lambda **_: home / "runs" / "code" / "clone")
     # a terminal must not fold what is looked for
     monkeypatch.setenv("COLUMNS", "1000")
     return slurm_double
@@ -241,14 +242,45 @@ def test_slurm_is_asked_about_runs_that_are_not_done_only(double: SlurmDouble) -
     launched()
     before = len(double.calls())
     vswin("status", "table6", *TINY, "--seeds", "1")
-    assert [call.split()[0] for call in double.calls()[before:]] == ["squeue"]
+    # and once for jobs that are in no line of the table
+    assert [call.split()[0] for call in double.calls()[before:]] == ["squeue", "squeue"]
     for run in runs_of("table6"):
         for protocol in run.experiment.protocols:
             run.directory.result(protocol).parent.mkdir(parents=True)
             run.directory.result(protocol).write_text('{"top1": 1.0}')
     before = len(double.calls())
     vswin("status", "table6", *TINY, "--seeds", "1")
-    assert len(double.calls()) == before
+    assert len(double.calls()) == before + 1
+
+
+def test_jobs_that_no_table_shows_are_listed_and_can_be_cancelled(
+    double: SlurmDouble, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = ("status", "table6", *TINY, "--seeds", "1")
+    launched("table6", seeds=2)
+    launched("table4/split", seeds=1)
+    text = vswin(*status)
+    assert text.count("also in the queue: job 100_") == 3
+    assert "table6/spatial seed 1: another seed" in text
+    assert "table4/split" not in text
+    assert "cancel --orphans" not in text
+    assert "nothing to cancel" in vswin("cancel", "--orphans", *TINY)
+    # its row was edited: another signature
+    edited = runs_of("table6")[1].directory.path
+    edited.parent.rename(edited.parent.with_name("0123456789"))
+    assert slurm.call("squeue", "--noheader", "--array", "--format=%T").count("PENDING") == 7
+    text = vswin(*status)
+    assert "job 100_1 is pending, table6/spatial seed 0: no table has such a row any more" in text
+    assert "vswin cancel --orphans ends those" in text
+    assert "would be cancelled" in vswin("cancel", "--orphans", *TINY, "--dry-run")
+    found = json.loads(vswin("cancel", "--orphans", *TINY, "--json"))
+    assert {item["run"] for item in found} == {"table6/spatial seed 0", "table6/spatial seed 1"}
+    assert slurm.call("squeue", "--noheader", "--array", "--format=%T").count("PENDING") == 5
+    # jobs of another folder of runs are nobody's business
+    (home / "other" / "tiny").mkdir(parents=True)
+    (home / "other" / "tiny" / "jobs").symlink_to(home / "runs" / "tiny" / "jobs")
+    monkeypatch.setenv("VSWIN_RUNS", str(home / "other"))
+    assert "also in the queue" not in vswin(*status)
 
 
 def test_a_limit_is_held_by_one_array_of_jobs_that_wait_for_different_runs(double: SlurmDouble, home: Path) -> None:

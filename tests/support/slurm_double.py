@@ -49,9 +49,12 @@ def elements():
         if "--name" in options and job["name"] != options["--name"]:
             continue
         for index, each in enumerate(job["elements"]):
+            if me == "squeue" and "--states" not in options and each["squeue"] not in ("PENDING", "RUNNING"):
+                continue
             known = each["squeue" if me == "squeue" else "sacct"]
             if known:
-                yield {**each, "state": known, "id": element(job, index), "array_id": job["id"], "name": job["name"]}
+                yield {**each, "state": known, "id": element(job, index), "array_id": job["id"], "name": job["name"],
+                       "folder": job["folder"]}
 
 def sbatch():
     test = "--test-only" in arguments
@@ -86,6 +89,7 @@ def sbatch():
         one = {"squeue": now, "sacct": now, "reason": reason, "node": "", "dependency": flags.get("dependency", "")}
         state["jobs"].append(
             {"id": number, "name": flags["job-name"], "array": "array" in flags, "script": script,
+             "folder": flags.get("chdir", "/"),
              "elements": [dict(one) for _ in range(count)]}
         )
     file.write_text(json.dumps(state))
@@ -104,6 +108,7 @@ def squeue():
         values = {
             "JobArrayID": each["id"], "ArrayJobID": each["array_id"], "State": each["state"], "Reason": each["reason"],
             "RestartCnt": "0", "exit_code": "0", "DerivedEC": "0", "NodeList": each["node"], "Name": each["name"],
+            "WorkDir": each["folder"],
         }
         fields = (field.split(":") for field in options["--Format"].split(","))
         lines.append("".join(values[name].ljust(int(width)) for name, width in fields))
