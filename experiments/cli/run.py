@@ -191,13 +191,15 @@ def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
     elif launched.submitted:
         console.print(f"submitted {len(launched.submitted)} of {total} runs to {on}: {', '.join(launched.jobs)}")
         console.print("they go on without this terminal: vswin status")
-    elif on != LOCAL and not launched.left and len(launched.skipped) < len(launched.undone):
-        console.print(f"nothing to submit: {len(launched.on_cluster)} of {total} runs wait or run; see vswin status")
+    elif on != LOCAL and len(launched.skipped) < len(launched.undone):
+        nothing = "nothing is submitted now" if launched.left else "nothing to submit"
+        console.print(f"{nothing}: {len(launched.on_cluster)} of {total} runs wait or run; see vswin status")
     elif launched.on_cluster:
         console.print(f"{len(launched.on_cluster)} runs are left to the cluster that they were submitted to")
     if launched.left:
         console.print(
-            f"{len(launched.left)} runs do not fit into the queue, and the next launch submits them: {launched.full}",
+            f"{len(launched.left)} of {total} runs do not fit into the queue, and the next launch submits them: "
+            f"{launched.full}",
             soft_wrap=True,
             markup=False,
         )

@@ -166,7 +166,7 @@ def arrays(steps: Iterable[Step], *, runs_per_job: int, longest: int | None, par
 
     Steps that wait for the same runs share jobs; what others wait for has a job of its own. Without a limit, jobs that
     wait alike are an array. With one, all are: Slurm holds ``parallel`` for an array, whatever its jobs wait for. Where
-    they do not fit into one, the next array follows when the one before has ended.
+    they do not fit into one, an array follows when one before has ended.
     """
     steps = list(steps)
     sources = {run for step in steps for run in step.waits_for}
@@ -186,7 +186,9 @@ def arrays(steps: Iterable[Step], *, runs_per_job: int, longest: int | None, par
         size = longest or len(jobs)
         for start in range(0, len(jobs), size):
             some = tuple(jobs[start : start + size])
-            after = len(found) - 1 if parallel is not None and found else None
+            # a cluster may have no arrays at all: then so many single jobs go side by side
+            lanes = max(1, parallel // size) if parallel is not None else 0
+            after = len(found) - lanes if lanes and len(found) >= lanes else None
             waits_for = tuple(job[0].waits_for for job in some)
             found.append(Array(jobs=some, waits_for=waits_for, after=after, parallel=parallel))
     return found
@@ -235,7 +237,11 @@ def ask(steps: list[Step], *, profile: Profile, code: Path) -> Outlook:
             verdict = _verdict(profile, jobs=count, scale=steps[0].run.scale, code=code)
             if slurm.is_submit_limit(verdict.refusal):
                 full = verdict.refusal
-            elif verdict.refusal:
+                # the limit is all that Slurm says of too many: there may be more against each of them
+                verdict = _verdict(profile, jobs=1, scale=steps[0].run.scale, code=code)
+            if slurm.is_submit_limit(verdict.refusal):
+                continue
+            if verdict.refusal:
                 refused.append(verdict.refusal)
             elif verdict.start:
                 starts.append(verdict.start)

@@ -153,7 +153,8 @@ def submit_to_slurm(
             submitted = [executor.submit(Work(), runs, runtime, str(code)) for runs in jobs]
         return str(submitted[0].job_id).partition("_")[0]
     except FailedJobError as error:
-        raise SubmissionError(f"sbatch did not take the jobs: {str(error).strip()}") from error
+        said = " ".join(str(error).replace("sbatch: error: ", "").split())
+        raise SubmissionError(f"sbatch did not take the jobs: {said}") from error
 
 
 def complete_submission(

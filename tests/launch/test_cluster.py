@@ -501,3 +501,91 @@ def test_more_runs_than_an_array_may_have_and_no_accounting(
         return all(actions[run].needs_work for run in runs_of("table4"))
 
     eventually("a launch would submit them again", again)
+
+
+OWN_TABLE = """\
+from experiments.registry import Block, Row, SWIN_T_K400, Table
+
+TABLE = Table(
+    id="mine",
+    caption="Warm-up.",
+    question="Does it matter?",
+    source="",
+    blocks=(Block(baseline=SWIN_T_K400, isolates=("optim.warmup_epochs",), rows=(
+        Row("usual"), Row("other", {"optim.warmup_epochs": 5.0}),
+    )),),
+)
+"""
+
+
+def test_own_tables_may_be_edited_meanwhile_and_nodes_need_no_git(
+    cluster: SlurmCluster, vswin: Vswin, profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text(OWN_TABLE)
+    monkeypatch.setenv("VSWIN_TABLES", str(own))
+    # a node that has only what a job needs
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("srun", "scontrol", "squeue", "bash", "sh", "env"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    own_profiles = tmp_path / "profiles.toml"
+    fields = 'account = "vswin"\nmemory = "1000M"\ntime = "30"\n'
+    own_profiles.write_text(f'[bare]\n{fields}setup = ["export PATH={programs}"]\noptions = {{ begin = "now+8" }}\n')
+    monkeypatch.setenv("VSWIN_PROFILES", str(own_profiles))
+    said = vswin("launch", "mine/other", "--seeds", "1", *ON_TEST, "bare").stdout
+    assert "submitted 1 of 2 runs" in said
+    [directory] = [path.parent for path in (tmp_path / "runs" / "tiny").glob("*/seed-0/submission.json")]
+    (own / "mine.py").write_text(OWN_TABLE.replace("5.0", "6.0"))
+    eventually("the run is done", lambda: list(directory.glob("tests/*.json")), seconds=120)
+    code = json.loads((directory / "code.json").read_text())
+    commit = subprocess.run(["git", "-C", CLONE, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert code["name"] == commit.stdout.strip()
+    # its row is another one now
+    assert "never started" in vswin("status", "mine/other", "--scale", "tiny", "--seeds", "1").stdout
+
+
+@pytest.fixture
+def submit_limit(cluster: SlurmCluster) -> Iterator[None]:
+    """Four jobs at a time, and no more in the queue."""
+    modify = ("sacctmgr", "--immediate", "modify", "user", "root", "set")
+    cluster.call(*modify, "maxsubmitjobs=4")
+    yield
+    cluster.call(*modify, "maxsubmitjobs=-1")
+
+
+@pytest.mark.usefixtures("submit_limit")
+def test_what_slurm_refuses_and_what_does_not_fit(
+    cluster: SlurmCluster, vswin: Vswin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_profiles = tmp_path / "profiles.toml"
+    monkeypatch.setenv("VSWIN_PROFILES", str(own_profiles))
+    on_own = ("launch", "table4", "table6", "--seeds", "1", *ON_TEST, "own")
+    for line, reason in (
+        ('memory = "400GB"', "Requested node configuration is not available"),
+        ('gpus = 1\ngpu_type = "h900"', "Requested node configuration is not available"),
+        ('partition = "nowhere"', "invalid partition specified: nowhere"),
+        ('account = "nobody"', "Invalid account or account/partition combination"),
+        ('time = "5-0"', "time = 5-0 is 5.0 days, more than the cluster's partition allows: 24:00 h"),
+    ):
+        own_profiles.write_text("[own]\n" + (line if "time" in line else f'time = "30"\n{line}') + "\n")
+        said = " ".join(vswin(*on_own, code=1).stderr.split())
+        assert reason in said, said
+        assert reason in " ".join(vswin(*on_own, "--dry-run", code=1).stdout.split())
+        # words may be broken at the end of a line
+        shown = vswin("status", "table4", "--scale", "tiny", "--seeds", "1").stdout
+        assert "".join(reason.split()) in "".join(shown.split())
+    assert not cluster.call("squeue", "--noheader", "--states=all", "--format=%j").count("vswin-tiny-5runs")
+    own_profiles.write_text(
+        '[own]\naccount = "vswin"\nmemory = "1000M"\ntime = "30"\noptions = { begin = "now+1day" }\n'
+    )
+    said = " ".join(vswin(*on_own).stdout.split())
+    assert "submitted 4 of 6 runs to own" in said
+    assert "1 of 6 runs do not fit into the queue, and the next launch submits them" in said
+    assert "AssocMaxSubmitJobLimit" in said
+    assert len(cluster.call("squeue", "--noheader", "--array").splitlines()) == 4
+    assert "nothing is submitted now: 4 of 6 runs wait or run" in vswin(*on_own).stdout
+    cluster.call("scancel", "--user=root")
+    eventually("no job is left", lambda: not cluster.call("squeue", "--noheader"))
+    assert "submitted 4 of 6 runs to own" in vswin(*on_own).stdout

@@ -190,12 +190,17 @@ def test_only_what_fits_into_the_queue_is_submitted(double: SlurmDouble) -> None
     double.has(submit_limit=4)
     text = vswin("launch", "table4", "table6", "--seeds", "2", *TINY, "--on", "test", "--allow-dirty")
     assert "submitted 4 of 11 runs to test: 101" in text
-    assert "6 runs do not fit into the queue, and the next launch submits them" in text
+    assert "6 of 11 runs do not fit into the queue, and the next launch submits them" in text
     assert "AssocMaxSubmitJobLimit" in text
     assert len(double.jobs[0]["elements"]) == 4
     found = launched("table4", "table6", seeds=2)
     assert (found.jobs, len(found.left), len(found.on_cluster), found.ok) == ((), 6, 4, True)
+    # a limit must not hide what Slurm has against each of the jobs
     double.stand(double.jobs[0]["id"], squeue="", sacct="CANCELLED")
+    profile(memory="400GB")
+    with pytest.raises(NotReadyError, match="Requested node configuration is not available"):
+        launched("table4", "table6", seeds=2)
+    profile()
     again = launched("table4", "table6", seeds=2)
     assert (len(again.submitted), len(again.left)) == (4, 6)
     outlook = preview(["table8"], scale=Scale.TINY, target=Target(profile="test")).outlook

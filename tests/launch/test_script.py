@@ -128,6 +128,9 @@ def test_a_limit_makes_one_array_of_all_groups() -> None:
 def test_arrays_that_hold_a_limit_follow_one_another() -> None:
     found = arrays(steps(12), runs_per_job=1, longest=5, parallel=3)
     assert [(len(each.jobs), each.parallel, each.after) for each in found] == [(5, 3, None), (5, 3, 0), (2, 3, 1)]
+    # without arrays, three single jobs side by side
+    found = arrays(steps(5), runs_per_job=1, longest=1, parallel=3)
+    assert [(len(each.jobs), each.after) for each in found] == [(1, None), (1, None), (1, None), (1, 0), (1, 1)]
 
 
 def test_what_others_wait_for_has_a_job_of_its_own() -> None:
