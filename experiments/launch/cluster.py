@@ -345,7 +345,7 @@ def _submit(
 
 
 def _room(array: Array, *, profile: Profile, code: Path) -> int:
-    """How many of the jobs of ``array`` the queue takes now, by asking for fewer and fewer."""
+    """The number of jobs of ``array`` that the queue takes now, by asking for more and for fewer."""
     scale = array.steps[0].run.scale
     low, high = 0, len(array.jobs)
     while low < high:
@@ -357,7 +357,7 @@ def _room(array: Array, *, profile: Profile, code: Path) -> int:
     return low
 
 
-def _verdict(profile: Profile, *, jobs: int, scale: Scale, code: Path) -> slurm.Verdict:
+def _verdict(profile: Profile, *, jobs: int, scale: Scale, code: Path) -> slurm.SbatchAnswer:
     parameters = slurm_parameters(profile, name=f"vswin-{scale}-test", comment="", dependency="", code=code)
     # a folder that is not there yet is no reason to refuse a job
     parameters["additional_parameters"]["chdir"] = "/"
@@ -430,7 +430,7 @@ def _parameters(
 
 
 def _dependency(array: Array, runs: Iterable[Run], submitted: Sequence[str] | None) -> str:
-    """What a job of ``array`` depends on that waits for ``runs``; ``%A`` stands for the array's own number."""
+    """The dependency of a job of ``array`` that waits for ``runs``; ``%A`` stands for the array's own number."""
     own = {step.run: index for index, job in enumerate(array.jobs) for step in job}
     found = []
     for run in runs:
@@ -444,7 +444,7 @@ def _dependency(array: Array, runs: Iterable[Run], submitted: Sequence[str] | No
 
 
 def _waits(array: Array, submitted: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """What jobs of ``array`` depend on, each with the indices of those that do."""
+    """The dependencies of jobs in ``array``, each with the indices of those that have it."""
     found: dict[str, list[int]] = {}
     for index, runs in enumerate(array.waits_for):
         if dependency := _dependency(array, runs, submitted):

@@ -396,8 +396,12 @@ def _launch_on_cluster(
 
 def _ask_slurm(steps: list[Step], *, target: Target, profile: Profile) -> None:
     """See that Slurm would take the jobs; raises NotReadyError, and keeps with the runs what it says against them."""
+    from .check import unsuited
     from .cluster import ask, note_refusal
 
+    if reason := unsuited([step.run.experiment for step in steps], profile, target.runtime):
+        # said better here than by Slurm
+        raise NotReadyError(f"profile {target.profile} would not work; see vswin check\n  {reason}")
     outlook = ask(steps, profile=profile, code=_clone(target))
     if outlook.unasked:
         raise SlurmError(f"could not ask Slurm, so nothing is submitted: {outlook.unasked}")

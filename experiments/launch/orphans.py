@@ -68,7 +68,7 @@ def _owners(scale: Scale) -> dict[str, list[tuple[str, int]]]:
 
 
 def _meant(job: slurm.Queued, notes: Sequence[Path]) -> str:
-    """What ``job`` was submitted to do; empty where that is not known any more."""
+    """The runs that ``job`` was submitted to do, in words; empty where that is not known any more."""
     for note in notes:
         content = json.loads(note.read_text())
         if content["name"] == job.name:

@@ -1,4 +1,4 @@
-"""What jobs are pinned to, so that later edits do not reach them: a clone of the commit, and a copy of own tables."""
+"""Code and tables pinned for jobs, so that later edits do not reach them: a clone of the commit, a copy of tables."""
 
 from __future__ import annotations
 

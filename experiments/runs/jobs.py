@@ -51,7 +51,7 @@ class Jobs:
         return run.state(self.job(run), look=self.look(run))
 
     def note(self, run: Run) -> str:
-        """What else there is to say of the jobs of ``run``: why one could not be asked about, or was refused."""
+        """The reason why a job of ``run`` could not be asked about, or was refused; empty if neither."""
         job, submission = self.job(run), self._submissions.get(run)
         if job and job.phase is Phase.UNKNOWN:
             return f"could not ask Slurm about job {job.id}: {job.reason}"

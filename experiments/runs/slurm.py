@@ -283,7 +283,7 @@ def _run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class SbatchAnswer:
     """Slurm's word on a script that was not submitted: when its job would start, or the reason why it is refused.
 
     ``start`` is in local time, ``2026-12-01T04:41:09``; empty where Slurm does not say.
@@ -301,17 +301,17 @@ def is_submit_limit(message: str) -> bool:
     return "SubmitJob" in message or "job submit limit" in message
 
 
-def verdict(script: str) -> Verdict:
+def verdict(script: str) -> SbatchAnswer:
     """Slurm's word on ``script``: ``sbatch --test-only``. Raises SlurmError where there is none."""
     with outside_own_job():
         answer = _run("sbatch", "--test-only", text=script)
     said = " ".join(f"{answer.stdout} {answer.stderr}".replace("sbatch: error: ", "").split())
     if answer.returncode == 0:
         start = re.search(r"to start at (\S+)", said)
-        return Verdict(start=start[1] if start else "")
+        return SbatchAnswer(start=start[1] if start else "")
     if is_unreachable(said):
         raise SlurmError(f"sbatch failed: {said}")
-    return Verdict(refusal=said.replace("allocation failure: ", ""))
+    return SbatchAnswer(refusal=said.replace("allocation failure: ", ""))
 
 
 def longest_minutes(partition: str | None) -> int | None:
