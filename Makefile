@@ -7,7 +7,7 @@ BIN    := .venv/bin
 .PHONY: help demo install test lint check-format types imports pytest slow results constraints torture bench bench-gpu bench-data picture clean
 
 help:
-	@echo "make demo        two tables of the paper in miniature, from nothing to a notebook"
+	@echo "make demo        two tables of the paper in miniature, from nothing to a report"
 	@echo "make install     create the environment in .venv"
 	@echo "make test        format, lint, types, import contracts, tests"
 	@echo "make slow        the tests that take minutes"
@@ -51,12 +51,12 @@ demo: .venv/.core
 	@$(BIN)/vswin launch table4 table6 --scale mini --seeds 2
 	@$(BIN)/vswin collect --scale mini
 	@$(BIN)/vswin tables table4 table6 --scale mini
-	@$(BIN)/jupyter nbconvert --execute --to html --output-dir demo/results notebooks/1_tables.ipynb \
-	  > demo/notebook.log 2>&1 || { cat demo/notebook.log; exit 1; }
+	@echo
+	@$(BIN)/vswin report --scale mini
 	@echo
 	@echo "What to open next"
-	@echo "  demo/results/1_tables.html                       the notebook, executed"
-	@echo "  demo/results/mini/tables/table4.md               a table, as Markdown (also .csv and .html)"
+	@echo "  the address above                                everything measured, on one page"
+	@echo "  demo/results/mini/tables/table4.md               a table, as Markdown (also .csv, .tex and .html)"
 	@echo "  VSWIN_RUNS=demo/runs $(BIN)/vswin ui table4   every curve and parameter, in the MLflow UI"
 	@echo "  $(BIN)/vswin show table4/split                what a variant is, and how to run it"
 

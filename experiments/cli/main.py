@@ -24,6 +24,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {
         "collect": results.collect,
         "verify": verify,
         "tables": results.tables,
+        "report": results.report,
         "sync": results.sync,
         "ui": results.ui,
     },

@@ -1,4 +1,4 @@
-"""Commands for results: collect, tables, sync, ui."""
+"""Commands for results: collect, tables, report, sync, ui."""
 
 from __future__ import annotations
 
@@ -105,6 +105,33 @@ def _show(pages: Iterable[Page], results: Results, files: Iterable[Path]) -> Non
         )
     where = relative(next(iter(files)).parent)
     console.print(f"written to {where} as .md, .csv, .tex and .html", soft_wrap=True)
+
+
+def report(
+    scale: ScaleOption = Scale.MINI,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where to write it; default: beside the records.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one self-contained HTML page: verdicts, figures, tables, curves, provenance; print its address."""
+    from ..files import write_text
+    from ..results import report as reports
+    from ..results.comparison import Results
+
+    if scale is Scale.TINY:
+        fail("runs at scale tiny leave no records, so there is no report of them", code=2)
+    target = (output or reports.default_path(scale)).absolute()
+    results = Results.load(scale)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, reports.report(results, beside=target.parent))
+    if as_json:
+        print_json({"file": str(target), "records": len(results.records)})
+    else:
+        console.print(f"{len(results.records)} records in {target.as_uri()}", soft_wrap=True)
+    show_damages(messages(as_json), results.damages)
+    if results.damages:
+        raise typer.Exit(1)
 
 
 def sync(

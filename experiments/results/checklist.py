@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import folders
@@ -28,13 +29,31 @@ _LICENCES = (
 )
 
 
-def checklist() -> str:
-    """The checklist as Markdown, byte-stable for the same records."""
-    every = {scale: Results.load(scale) for scale in Scale if scale is not Scale.TINY}
+@dataclass(frozen=True)
+class Answers:
+    """Lines of the checklist that answer one ``question``, as Markdown."""
+
+    title: str
+    question: str
+    lines: tuple[str, ...]
+
+
+def checklist(every: Mapping[Scale, Results] | None = None) -> str:
+    """The checklist as Markdown, byte-stable for the same records; default: of all scales."""
     parts = [
         "# Reproducibility checklist",
         "After the questions of the NeurIPS paper checklist. Generated from the registry and the records under this "
         "folder by `make results`; not edited by hand.",
+    ]
+    for item in answers(every or {scale: Results.load(scale) for scale in Scale if scale is not Scale.TINY}):
+        lines = "\n".join(f"- {line}" for line in item.lines)
+        parts.append(f"## {item.title}\n\n*{item.question}*\n\n{lines}")
+    return "\n\n".join(parts) + "\n"
+
+
+def answers(every: Mapping[Scale, Results]) -> list[Answers]:
+    """The checklist about the scales of ``every``, filled in."""
+    return [
         _section(
             "Claims and limits",
             "Do the claims match the results, and are the limits stated?",
@@ -82,16 +101,15 @@ def checklist() -> str:
             ["No theorems, no human subjects or crowd work; no weights are released but those of the miniature."],
         ),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def files() -> dict[Path, str]:
+def files(every: Mapping[Scale, Results] | None = None) -> dict[Path, str]:
     """The checklist by its path."""
-    return {folders.results() / "CHECKLIST.md": checklist()}
+    return {folders.results() / "CHECKLIST.md": checklist(every)}
 
 
-def _section(title: str, question: str, answers: Iterable[str]) -> str:
-    return f"## {title}\n\n*{question}*\n\n" + "\n".join(f"- {answer}" for answer in answers)
+def _section(title: str, question: str, lines: Iterable[str]) -> Answers:
+    return Answers(title, question, tuple(lines))
 
 
 def _rows(results: Results) -> list[ComparedRow]:

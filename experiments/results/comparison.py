@@ -19,7 +19,7 @@ from ..files import Damage
 from ..registry.catalogue import find_table
 from ..registry.recipe import Recipe, Scale
 from ..registry.table import Table, Variant
-from .record import Record, RecordError, RecordKind
+from .record import Curve, Record, RecordError, RecordKind
 from .statistics import Estimate, Summary, holm, summarise
 from .verdicts import (
     NOT_RUN,
@@ -55,13 +55,21 @@ class Results:
     records: tuple[Record, ...]
     right: Right
     damages: tuple[Damage, ...] = ()
+    # curves(record): those of its training, by the journal's names
+    curves: Callable[[Record], Mapping[str, Curve]] = lambda record: {}
 
     @classmethod
     def load(cls, scale: Scale) -> Results:
         """Those under ``$VSWIN_RESULTS`` that prove themselves: see ``verify``."""
         verified = verify(scale)
         known = {name: {1: found.right, 5: found.among_five} for name, found in verified.details.items()}
-        return cls(scale, verified.records, lambda record, k: known[record.name][k], verified.damages)
+        return cls(
+            scale,
+            verified.records,
+            lambda record, k: known[record.name][k],
+            verified.damages,
+            lambda record: verified.details[record.name].curves,
+        )
 
     @cached_property
     def _by_row(self) -> dict[tuple[RecordKind, str, str], list[Record]]:
@@ -178,6 +186,7 @@ class Comparisons:
 class ComparedRow:
     """A row of a table and what was measured of it; None where nothing was, or where nothing can be compared.
 
+    ``baseline`` is what it is held against, ``control`` the row without attention in time that it should be above.
     ``videos`` is half the 95 % interval of top-1 over test videos, as against seeds. ``difference`` is top-1 against
     the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``; at scale paper that on
     the difference stands beside that on the number. ``floor``: what it has not been shown to be better than, however
@@ -185,6 +194,8 @@ class ComparedRow:
     """
 
     variant: Variant
+    baseline: Variant | None = None
+    control: Variant | None = None
     trained: Sequence[Record] = ()
     published: Record | None = None
     top1: Summary | None = None
@@ -237,8 +248,11 @@ def _row(table: Table, variant: Variant, results: Results) -> ComparedRow:
     if results.scale is Scale.PAPER:
         top1, top5 = (_against_printed(variant, results, trained, k) for k in (1, 5))
         published_verdict = _of_published(variant, results, published) if published else None
+    recipe = variant.at(results.scale) if results.scale in variant.scales else None
     return ComparedRow(
         variant=variant,
+        baseline=baseline,
+        control=control_of(recipe, results.scale) if recipe else None,
         trained=trained,
         published=published,
         top1=summarise([record.top1 for record in trained]),

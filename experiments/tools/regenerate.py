@@ -34,7 +34,7 @@ def generated() -> dict[Path, str]:
     for scale, results in every.items():
         files |= tables.contents(tables.page(table, results) for table in tables_at(scale))
     pages = [_CLONE / "README.md", _CLONE / "docs" / "miniature.md", folders.results() / Scale.MINI / "README.md"]
-    return files | checklist.files() | {path: _filled(path.read_text(), every) for path in pages if path.exists()}
+    return files | checklist.files(every) | {path: _filled(path.read_text(), every) for path in pages if path.exists()}
 
 
 def _filled(text: str, every: Mapping[Scale, Results]) -> str:

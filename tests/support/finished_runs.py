@@ -30,8 +30,8 @@ PROVENANCE = Provenance(
     nodes=1,
     threads=1,
     dataset={
-        "train": {"fingerprint": "1" * 64},
-        "val": {"fingerprint": "2" * 64, "source": "val.txt", "classes": list("abcdef")},
+        "train": {"fingerprint": "1" * 64, "videos": 800},
+        "val": {"fingerprint": "2" * 64, "videos": 200, "source": "val.txt", "classes": list("abcdef")},
     },
     attempts=1,
     steps=3,
