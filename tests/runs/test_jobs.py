@@ -169,7 +169,7 @@ def test_without_slurm_nothing_is_known(run: Run, monkeypatch: pytest.MonkeyPatc
     assert jobs.note(run).startswith(f"could not ask Slurm about job 7_1: {why}")
     # a process that works on it all the same is seen
     attempt(run, process=Process.of(os.getpid()))
-    assert jobs.state(run) is RunState.RUNNING
+    assert Jobs([run]).state(run) is RunState.RUNNING
     with pytest.raises(slurm.SlurmError, match="no scontrol on this machine"):
         slurm.config("MaxArraySize")
 
