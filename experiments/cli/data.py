@@ -48,7 +48,9 @@ def data_layout() -> None:
 
     console.print((layout.__doc__ or "").replace("**", "").replace("``", ""), markup=False, soft_wrap=True)
     there = layout.data_sets(folders.data())
-    console.print(f"$VSWIN_DATA is {folders.data()}: {', '.join(there) or 'no data sets'}", soft_wrap=True)
+    console.print(
+        f"$VSWIN_DATA is {folders.data()}: {', '.join(there) or 'no data sets'}", soft_wrap=True, markup=False
+    )
 
 
 @data_app.command("check")
@@ -102,7 +104,7 @@ def data_check(
     else:
         _show_report(dataset, found, report)
         if write_lists is not None:
-            console.print(f"the good rows are in {relative(write_lists.absolute())}", soft_wrap=True)
+            console.print(f"the good rows are in {relative(write_lists.absolute())}", soft_wrap=True, markup=False)
     if not found.is_good:
         raise typer.Exit(1)
 
@@ -150,7 +152,8 @@ def data_prepare(
         print_json(_prepared_json(done))
     else:
         counts = " + ".join(f"{count} {split}" for split, count in done.videos.items())
-        console.print(f"{to}: {counts} videos, {done.new} of them new, in {relative(done.folder)}", soft_wrap=True)
+        told = f"{to}: {counts} videos, {done.new} of them new, in {relative(done.folder)}"
+        console.print(told, soft_wrap=True, markup=False)
         _show_broken(done)
     if done.broken:
         raise typer.Exit(1)
@@ -231,7 +234,8 @@ def data_generate(
             except KeyboardInterrupt:
                 fail("stopped; finished work is kept, and the same command resumes")
         where = relative(folders.data() / full)
-        console.print(f"{full}: {task.train} + {task.val} + {task.test} videos in {where}", soft_wrap=True)
+        told = f"{full}: {task.train} + {task.val} + {task.test} videos in {where}"
+        console.print(told, soft_wrap=True, markup=False)
 
 
 def _listings(dataset: str, split: str | None) -> dict[Split, Listing]:
@@ -270,7 +274,9 @@ def _show_report(dataset: str, report: Report, file: Path | None) -> None:
     for split, videos in report.videos.items():
         classes = f", {len(videos.classes)} classes" if videos.classes else ", no class names"
         console.print(
-            f"{dataset} {split}: {len(videos)} videos{classes}, from {relative(videos.source)}", soft_wrap=True
+            f"{dataset} {split}: {len(videos)} videos{classes}, from {relative(videos.source)}",
+            soft_wrap=True,
+            markup=False,
         )
     console.print(f"{report.frames:,} frames, {report.bytes / 1e9:.3f} GB")
     counts = report.counts()
@@ -302,7 +308,9 @@ def _show_broken(done: Prepared) -> None:
     if done.broken:
         listed = relative(done.folder / "broken.txt")
         console.print(
-            f"{len(done.broken)} broken videos are not in the new lists; all are named in {listed}", soft_wrap=True
+            f"{len(done.broken)} broken videos are not in the new lists; all are named in {listed}",
+            soft_wrap=True,
+            markup=False,
         )
 
 
@@ -329,7 +337,7 @@ class _Lines:
         self.done += more
         if time.monotonic() - self.told > _SECONDS_BETWEEN_LINES or self.done == self.total:
             self.told = time.monotonic()
-            self.console.print(f"{self.name}: {self.done} of {self.total}", soft_wrap=True)
+            self.console.print(f"{self.name}: {self.done} of {self.total}", soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -156,9 +157,11 @@ def evaluate(
     console = messages(as_json)
     found = find_variant(variant)
     runtime = default_runtime(scale, workers=workers, views_at_once=views_at_once)
+    # it names files, which are no markup
+    report = partial(console.print, markup=False)
     with testing(console if World.from_environment().is_first else Console(quiet=True), variant) as advance:
         record = evaluate_published(
-            found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=console.print, on_videos=advance
+            found, scale=scale, checkpoint=checkpoint, runtime=runtime, report=report, on_videos=advance
         )
     if record is None:
         return

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -19,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ..launch.launching import Launched, Observer
 from ..launch.plan import Ended, Step
@@ -81,7 +81,7 @@ class LaunchProgress(Observer):
         task = self._bars.add_task(step.run.name, total=epochs, status="starting")
         self._runs[step.run] = Tail(step.run.directory), task
         if not self._console.is_terminal:
-            self._console.print(f"started   {step.run.name}")
+            self._console.print(f"started   {step.run.name}", markup=False)
 
     def polled(self, running: Sequence[Step]) -> None:
         for step in running:
@@ -98,17 +98,18 @@ class LaunchProgress(Observer):
         if end.blocked:
             why = end.blocked.directory.last_error() or "it is not done"
             source = end.blocked.experiment.name
-            self._console.print(f"[red]blocked  [/] {name}  {source}: {escape(why)}")
+            self._console.print(Text.assemble(("blocked", "red"), f"   {name}  {source}: {why}"))
             return
         tail, task = self._runs.pop(end.step.run)
         tail.refresh()
         self._bars.remove_task(task)
         if end.state is RunState.DONE:
-            self._console.print(f"finished  {name:<32} top-1 {_top1(tail.metrics)}")
+            self._console.print(f"finished  {name:<32} top-1 {_top1(tail.metrics)}", markup=False)
         else:
-            self._console.print(f"[red]{end.state.value:<9}[/] {name}  {escape(end.step.run.directory.last_error())}")
+            error = end.step.run.directory.last_error()
+            self._console.print(Text.assemble((f"{end.state.value:<9}", "red"), f" {name}  {error}"))
             if end.log:
-                self._console.print(f"          its output: {end.log}", soft_wrap=True)
+                self._console.print(f"          its output: {end.log}", soft_wrap=True, markup=False)
 
 
 class RunProgress(Observer):
@@ -186,7 +187,7 @@ def _bars(console: Console) -> Progress:
     # at 80 columns the numbers go before the looks
     wide = console.width >= 110
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24 if wide else 8),
         TaskProgressColumn(),
         TextColumn("{task.fields[status]}"),

@@ -45,7 +45,7 @@ def collect(scale: ScaleOption = Scale.MINI, as_json: JsonOption = False) -> Non
         print_json([str(path) for path in written])
     else:
         where = relative(written[0].parent) if written else relative(folders.results())
-        console.print(f"{len(written)} records in {where}", soft_wrap=True)
+        console.print(f"{len(written)} records in {where}", soft_wrap=True, markup=False)
     show_damages(errors, damages)
     if damages:
         raise typer.Exit(1)
@@ -101,10 +101,11 @@ def _show(pages: Iterable[Page], results: Results, files: Iterable[Path]) -> Non
     if strangers := results.strangers(all_tables().values()):
         console.print(
             f"{len(strangers)} records are of no row, made by other code: {strangers[0].name}.json and the like in "
-            f"{relative(folders.results() / results.scale / 'runs')}"
+            f"{relative(folders.results() / results.scale / 'runs')}",
+            markup=False,
         )
     where = relative(next(iter(files)).parent)
-    console.print(f"written to {where} as .md, .csv, .tex and .html", soft_wrap=True)
+    console.print(f"written to {where} as .md, .csv, .tex and .html", soft_wrap=True, markup=False)
 
 
 def report(

@@ -189,7 +189,9 @@ def _show_launched(console: Console, launched: Launched, *, on: str) -> None:
     if not launched.undone:
         console.print(f"nothing to do: all {total} runs are done")
     elif launched.submitted:
-        console.print(f"submitted {len(launched.submitted)} of {total} runs to {on}: {', '.join(launched.jobs)}")
+        console.print(
+            f"submitted {len(launched.submitted)} of {total} runs to {on}: {', '.join(launched.jobs)}", markup=False
+        )
         console.print("they go on without this terminal: vswin status")
     elif on != LOCAL and len(launched.skipped) < len(launched.undone):
         nothing = "nothing is submitted now" if launched.left else "nothing to submit"
@@ -242,14 +244,16 @@ def run(
     _show_repaired(console, done.repaired)
     _show_behind(console, done.behind)
     for path in done.records:
-        console.print(f"{done.run.name}: {result(load(path))}")
+        console.print(f"{done.run.name}: {result(load(path))}", markup=False)
     where = done.run.directory.path
     if where.exists():
-        console.print(f"everything it left: {relative(where)}", soft_wrap=True)
+        console.print(f"everything it left: {relative(where)}", soft_wrap=True, markup=False)
     else:
         recorded = relative(folders.records(scale))
         console.print(
-            f"its record is in {recorded}, so it is not trained again; with VSWIN_RESULTS=again it is", soft_wrap=True
+            f"its record is in {recorded}, so it is not trained again; with VSWIN_RESULTS=again it is",
+            soft_wrap=True,
+            markup=False,
         )
 
 

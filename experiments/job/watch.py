@@ -10,6 +10,7 @@ from vswin.training.watch import Watch
 from ..runs.attempts import Ownership
 from ..runs.directory import RunDirectory
 from ..runs.journal import Journal
+from ..words import printable
 from .clock import Clock
 from .signals import Stop
 from .system_metrics import SystemMetrics
@@ -24,7 +25,7 @@ class JobWatch(Watch):
     stop: Stop
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", flush=True)
+        print(f"warning: {printable(message)}", flush=True)
 
     def should_stop(self) -> bool:
         return self.stop.requested

@@ -186,6 +186,24 @@ def test_a_timesformer_is_shown_clips_of_its_own_length(tmp_path: Path) -> None:
     assert (ready.clip.length, ready.clip.interval, ready.protocol.views) == (16, 16, "1x1")
 
 
+def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(vswin: Vswin, published: Path, tmp_path: Path) -> None:
+    odd = "score:100:run:cat: [red]x[/] \x1b[2J\u202eb\x9b"
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"{odd}{number}\n" for number in range(len(CLASSES))))
+    good, broken = (tmp_path / f"{name} {odd.replace('/', '')}.mp4" for name in ("good", "broken"))
+    encode(good, grey_steps(20))
+    broken.write_bytes(b"no video")
+    options = ("--checkpoint", str(published), *VIEWS, "--labels", str(labels))
+    answer = vswin("predict", str(good), str(broken), *options, code=1)
+    shown = r"score:100:run:cat: [red]x[/] \x1b[2J\u202eb\x9b"
+    for place in (f"good {shown.replace('/', '')}.mp4", f"broken {shown.replace('/', '')}.mp4: ", f"  {shown}0\n"):
+        assert place in answer.stdout
+    for text in (answer.stdout, vswin("predict", str(broken), "--checkpoint", f"{odd}.pth", code=1).stderr):
+        assert not {"\x1b", "\u202e", "\x9b"} & set(text)
+    [first, _] = json.loads(vswin("predict", str(good), str(broken), *options, "--json", code=1).stdout)
+    assert first["video"] == str(good)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("command", ["predict", "features"])
 def test_weights_that_are_no_numbers_are_refused(vswin: Vswin, tmp_path: Path, command: str, value: float) -> None:

@@ -5,13 +5,33 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from ...words import printable
+
+
+class Terminal(Console):
+    """A console that shows names of users as they are: no emoji for ``:100:``, and nothing that a terminal obeys.
+
+    Markup is read in what is printed, unless ``markup=False``: escape what is not written here.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, emoji=False, stderr=stderr)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # what rich itself has to say to the terminal is marked as such
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
 
 # Standard output, and standard error: nothing may change them, since commands in one process share them.
-console = Console(highlight=False)
-errors = Console(highlight=False, stderr=True)
+console = Terminal()
+errors = Terminal(stderr=True)
 
 
 def messages(as_json: bool) -> Console:
@@ -38,5 +58,5 @@ def _finite(content: Any) -> Any:
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
     """End the command with ``message`` on standard error: 1 something failed, 2 bad usage."""
-    print(f"vswin: {message}", file=sys.stderr)
+    print(f"vswin: {printable(message)}", file=sys.stderr)
     raise SystemExit(code)

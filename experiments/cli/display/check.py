@@ -26,17 +26,17 @@ def show_findings(console: Console, findings: Sequence[CheckResult], *, title: s
         if finding.aspect in _PER_VARIANT:
             by_variant.setdefault(finding.about, {})[finding.aspect] = finding
     aspects = [aspect for aspect in _PER_VARIANT if any(aspect in own for own in by_variant.values())]
-    console.print(f"[italic]{title}[/]")
+    console.print(Text(title, style="italic"))
     grid = Grid(box=None, pad_edge=False)
     grid.add_column("variant", no_wrap=True)
     for aspect in aspects:
         grid.add_column(_PER_VARIANT[aspect], overflow="fold")
     for name, own in by_variant.items():
-        grid.add_row(name, *(_cell(own[aspect]) for aspect in aspects))
+        grid.add_row(Text(name), *(_cell(own[aspect]) for aspect in aspects))
     console.print(grid)
     for finding in findings:
         if finding.aspect not in _PER_VARIANT and finding.outcome is Outcome.OK:
-            console.print(f"{finding.aspect.value}: {finding.about}, {finding.detail}", style="dim")
+            console.print(f"{finding.aspect.value}: {finding.about}, {finding.detail}", style="dim", markup=False)
     # the same words for many variants are said once
     told: dict[tuple[Outcome, Aspect, str], list[str]] = {}
     for finding in findings:

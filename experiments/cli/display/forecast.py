@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from ...launch.forecast import Basis, Forecast, Place, Rate, Sum
@@ -44,7 +45,7 @@ def show_forecast(
     at_once = "all runs at once" if place.at_once is None else f"{place.at_once} at once"
     several = f"{place.devices} {device}s a run, " if place.devices > 1 else ""
     title = f"scale {scale}, {seeds} {'seed' if seeds == 1 else 'seeds'}, on {place.name}: {several}{at_once}"
-    console.print(f"[italic]{title}{'; of each run' if len(by_table) == 1 else ''}[/]")
+    console.print(f"{title}{'; of each run' if len(by_table) == 1 else ''}", style="italic", markup=False)
     grid = Grid(box=None, pad_edge=False)
     if len(by_table) == 1:
         [(name, estimates)] = by_table.items()
@@ -53,7 +54,7 @@ def show_forecast(
         for item in estimates:
             rows = [variant.name for variant in item.experiment.variants if variant.table == name]
             grid.add_row(
-                rows[0] if rows else item.experiment.name,
+                escape(rows[0] if rows else item.experiment.name),
                 f"{item.work.steps:,}",
                 _hours(item.device_hours),
                 in_words(3600 * item.wall_hours),
@@ -77,6 +78,7 @@ def show_forecast(
         f"rate: {rate.basis.value}, {rate.source}; that is {_rate_in_words(rate)} per {device}, a multiply-accumulate "
         "counted once",
         style=style,
+        markup=False,
     )
     notes = []
     if rate.basis is Basis.ASSUMED:

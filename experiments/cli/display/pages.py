@@ -43,7 +43,7 @@ def show_table(console: Console, page: Page) -> None:
         if _width(frame) > console.width and name in frame:
             frame.pop(name)
             left_out.append(name)
-    grid = Grid(title=page.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    grid = Grid(title=escape(page.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     grid.collapse_padding = _width(frame) > console.width
     for name in frame.columns:
         words = name.startswith("verdict")
@@ -57,7 +57,7 @@ def show_table(console: Console, page: Page) -> None:
         if blocks and (number == 0 or blocks[number] != blocks[number - 1]):
             grid.add_section()
             grid.add_row(Text(blocks[number], style="bold"))
-        grid.add_row(*row)
+        grid.add_row(*map(escape, row))
     console.print(grid)
     for note in (page.legend, *page.notes):
         console.print(f"[dim]{escape(note)}[/]")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ...launch.cancel import Ending, Means
 from ...launch.plan import Action, Step
-from ...words import in_short, in_words
+from ...words import in_words
 
 if TYPE_CHECKING:
     from ...launch.status import Standing
@@ -113,7 +113,7 @@ def _by_variant(found: Sequence[Standing]) -> Grid:
         share = sum(item.share for item in runs) / len(runs)
         left = [item.seconds_left for item in runs if item.seconds_left is not None]
         grid.add_row(
-            name,
+            Text(name),
             Text.assemble(*(_sign(item.step.action) for item in runs)),
             _bar(share),
             _newest(runs),
@@ -141,7 +141,7 @@ def _every_run(found: Sequence[Standing]) -> Grid:
         sign, style = _SIGNS[item.step.action]
         steps = f"{item.taken} of {item.steps}" if item.steps else ""
         grid.add_row(
-            item.name,
+            Text(item.name),
             str(item.step.run.seed),
             steps,
             item.doing,
@@ -211,17 +211,12 @@ def show_endings(
         name = ending.step.run.name
         problem = problems.get(ending.step.run)
         if problem is not None or ending.means is Means.NONE:
-            console.print(f"[red]not ended[/]  {name}: {problem or ending.why}", soft_wrap=True)
+            console.print(Text.assemble(("not ended", "red"), f"  {name}: {problem or ending.why}"), soft_wrap=True)
             continue
         how = {
             Means.SIGNAL: f"process {ending.target} {'would be' if dry_run else 'was'} told to save and end",
             Means.SCANCEL: f"job {ending.target} {'would be' if dry_run else 'was'} cancelled",
         }[ending.means]
-        console.print(f"{name}: {how}", soft_wrap=True)
+        console.print(f"{name}: {how}", soft_wrap=True, markup=False)
     for step in shared:
-        console.print(f"[yellow]{step.run.name}[/]: shares one of these jobs, and ends with it")
-    if dependants:
-        names = in_short([step.run.name for step in dependants])
-        several = "runs wait" if len(dependants) > 1 else "run waits"
-        ends = "would end" if dry_run else "end"
-        console.print(f"[yellow]{len(dependants)} {several} for these[/] and {ends}, too: {names}", soft_wrap=True)
+        (Text(item.name),)

@@ -19,19 +19,18 @@ def show_tables(console: Console) -> None:
     """Every table with its variants, block by block; what the paper only reports in one paragraph."""
     width = 2 + max(len(variant.id) for table in tables().values() for variant in table.variants if variant.recipe)
     for table in tables().values():
-        console.print(f"[bold]{table.id}[/]{_where(table.scales)}")
-        console.print(Padding(table.question, (0, 0, 0, 2)))
+        console.print(f"[bold]{escape(table.id)}[/]{_where(table.scales)}")
+        console.print(Padding(escape(table.question), (0, 0, 0, 2)))
         for block, variants in zip(table.blocks, table.by_block, strict=True):
             runnable = [variant for variant in variants if variant.recipe]
             if runnable and len(table.blocks) > 1:
-                console.print(
-                    f"  [dim]{block.title}[/]{_where(block.exists_at) if block.exists_at != table.scales else ''}"
-                )
+                where = _where(block.exists_at) if block.exists_at != table.scales else ""
+                console.print(f"  [dim]{escape(block.title)}[/]{where}")
             for variant in runnable:
-                console.print(f"  {variant.id:<{width}}{_summary(variant)}", soft_wrap=True)
+                console.print(f"  {variant.id:<{width}}{_summary(variant)}", soft_wrap=True, markup=False)
         reported = [variant.name for variant in table.variants if variant.recipe is None]
         if reported:
-            console.print(Padding(f"[dim]reported only: {', '.join(reported)}[/]", (0, 0, 0, 2)))
+            console.print(Padding(f"[dim]reported only: {escape(', '.join(reported))}[/]", (0, 0, 0, 2)))
 
 
 def _where(scales: tuple[Scale, ...]) -> str:
@@ -77,8 +76,8 @@ def show_variant(console: Console, variant: Variant, scale: Scale) -> None:
     table = find_table(variant.table)
     content = variant_json(variant, scale)
     title = f" ({variant.block})" if variant.block else ""
-    console.print(f"[bold]{variant.id}[/]  {variant.label}{title}\n{table.question}\n")
-    console.print(f"  {'the paper':<28}{_reported(variant.paper)}")
+    console.print(f"[bold]{variant.id}[/]  {escape(f'{variant.label}{title}')}\n{escape(table.question)}\n")
+    console.print(f"  {'the paper':<28}{_reported(variant.paper)}", markup=False)
     if variant.recipe is None:
         console.print(f"  {'here':<28}reported only: a number of the paper to compare with, nothing to run")
     else:
@@ -96,13 +95,14 @@ def _show_recipe(console: Console, variant: Variant, scale: Scale, content: Mapp
     if content["baseline"]:
         console.print(f"\n[bold]differs from {content['baseline']} in[/]")
         for path, change in content["difference"].items():
-            console.print(f"  {path:<28}{_plain(change['here'])}  [dim](there {_plain(change['baseline'])})[/]")
+            here, there = escape(_plain(change["here"])), escape(_plain(change["baseline"]))
+            console.print(f"  {path:<28}{here}  [dim](there {there})[/]")
         if not content["difference"]:
             console.print("  nothing: it is the baseline")
     _show_cost(console, content["cost"])
     console.print("\n[bold]recipe[/]")
     for path, value in content["recipe"].items():
-        console.print(f"  {path:<28}{_plain(value)}")
+        console.print(f"  {path:<28}{_plain(value)}", markup=False)
     console.print("\n[bold]commands[/]")
     for command in commands(variant, scale):
         console.print(f"  {command}", soft_wrap=True)
