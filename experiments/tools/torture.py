@@ -177,8 +177,10 @@ class _Torn:
         return iter(self._file)
 
 
-def torture(*, kills: int, seed: int = 0, folder: Path, say: Callable[[str], None] = print) -> Figures:
-    """Torture runs in ``folder``, which holds nothing else, until there were ``kills`` faults; the figures.
+def torture(
+    *, kills: int, seed: int = 0, minutes: float = 24 * 60.0, folder: Path, say: Callable[[str], None]
+) -> Figures:
+    """Torture runs in ``folder``, which holds nothing else, until there were ``kills`` faults or it took ``minutes``.
 
     ``seed`` decides the faults. Forks, so call it before torch has computed anything in this process.
     """
@@ -190,7 +192,8 @@ def torture(*, kills: int, seed: int = 0, folder: Path, say: Callable[[str], Non
         _command("launch", _TABLE, "--scale", _SCALE, "--seeds", str(_SEEDS))
         expected = {run: _outcome(run.directory) for run in _runs()}
         _import_all()
-    while figures.kills < kills:
+    deadline = time.monotonic() + 60 * minutes
+    while figures.kills < kills and time.monotonic() < deadline:
         home = folder / f"round-{figures.rounds}"
         with _at(home, data=folder / "data"):
             for run in _runs():
@@ -443,11 +446,18 @@ def main() -> None:
     """Torture, print the figures, and keep them."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tools.torture")
     parser.add_argument("--kills", type=int, default=200, help="how many faults")
+    parser.add_argument("--minutes", type=float, default=24 * 60.0, help="no round begins after so many")
     parser.add_argument("--seed", type=int, default=0, help="decides them")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vswin-torture-") as folder:
-        figures = torture(kills=arguments.kills, seed=arguments.seed, folder=Path(folder))
+        figures = torture(
+            kills=arguments.kills,
+            seed=arguments.seed,
+            minutes=arguments.minutes,
+            folder=Path(folder),
+            say=lambda line: print(line, flush=True),
+        )
     code = provenance.commit()
     report = {
         "commit": code.name,
