@@ -102,7 +102,7 @@ def _show(records: Sequence[Verified], runs: Sequence[VerifiedRuns]) -> None:
 
 
 def _remarks(records: Sequence[Verified], runs: Sequence[VerifiedRuns]) -> Iterator[str]:
-    """What is no damage, and worth knowing."""
+    """Remarks on what is no damage, and worth knowing."""
     for verified in records:
         if verified.unbound:
             yield (

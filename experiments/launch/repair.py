@@ -24,7 +24,7 @@ from ..runs.state import RunState, live_state
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mending:
     """Damage that a launch repairs, and the way it does."""
 
     damage: Damage
@@ -70,7 +70,7 @@ def repair(runs: Iterable[Run], jobs: Jobs) -> list[Repair]:
     return done
 
 
-def _mend(run: Run, faults: Iterator[Fault]) -> Iterator[Repair]:
+def _mend(run: Run, faults: Iterator[Mending]) -> Iterator[Repair]:
     for fault in faults:
         try:
             fault.mend()
@@ -83,33 +83,33 @@ def _mend(run: Run, faults: Iterator[Fault]) -> Iterator[Repair]:
             return
 
 
-def _faults(run: Run, look: Look, jobs: Jobs) -> Iterator[Fault]:
-    """What is wrong with ``run`` and can be repaired now, in the order in which it is repaired."""
+def _faults(run: Run, look: Look, jobs: Jobs) -> Iterator[Mending]:
+    """Defects of ``run`` that can be repaired now, in the order in which they are."""
     if not look.exists or live_state(look, jobs.job(run)):
         return
     there = run.directory
     if not there.path.is_dir():
-        yield from (Fault(damage, partial(set_aside, there.path)) for damage in look.damages)
+        yield from (Mending(damage, partial(set_aside, there.path)) for damage in look.damages)
         return
     yield from _of_tests(there, look)
     if run.state(jobs.job(run), look=look) is RunState.DONE:
         # nothing but its tests is read any more
         return
     if damage := _of_start(there):
-        yield Fault(damage, there.set_aside)
+        yield Mending(damage, there.set_aside)
         return
     for file in (there.attempt, there.submission, there.error):
-        yield from (Fault(damage, partial(set_aside, file)) for damage in look.damages if damage.file == file)
+        yield from (Mending(damage, partial(set_aside, file)) for damage in look.damages if damage.file == file)
     yield from _of_journal(there)
     yield from _of_checkpoints(there)
     yield from _of_other_notes(there)
 
 
-def _of_tests(run: RunDirectory, look: Look) -> Iterator[Fault]:
+def _of_tests(run: RunDirectory, look: Look) -> Iterator[Mending]:
     told = set()
     for damage in look.of_results:
         told.add(damage.file.stem)
-        yield Fault(damage, partial(_set_test_aside, damage.file))
+        yield Mending(damage, partial(_set_test_aside, damage.file))
     # a run that was restored from its records has neither: there is nothing to test again
     if not any(run.checkpoints.glob("step-*.safetensors")):
         return
@@ -120,7 +120,7 @@ def _of_tests(run: RunDirectory, look: Look) -> Iterator[Fault]:
             check_test(run, protocol)
         except DamagedError as error:
             damage = Damage(error.damage.file, error.damage.what, TESTED_AGAIN)
-            yield Fault(damage, partial(_set_test_aside, run.result(protocol)))
+            yield Mending(damage, partial(_set_test_aside, run.result(protocol)))
 
 
 def _set_test_aside(file: Path) -> None:
@@ -145,15 +145,15 @@ def _of_start(run: RunDirectory) -> Damage | None:
     return None
 
 
-def _of_journal(run: RunDirectory) -> Iterator[Fault]:
+def _of_journal(run: RunDirectory) -> Iterator[Mending]:
     path = run.journal
     if not path.is_file():
         if path.exists() or path.is_symlink():
-            yield Fault(Damage(path, "is no file", SET_ASIDE), partial(set_aside, path))
+            yield Mending(Damage(path, "is no file", SET_ASIDE), partial(set_aside, path))
         return
     found = walk(path)
     if found.damage:
-        yield Fault(Damage(path, found.damage.what, CUT), partial(_cut, run, found.end, found.step))
+        yield Mending(Damage(path, found.damage.what, CUT), partial(_cut, run, found.end, found.step))
 
 
 def _cut(run: RunDirectory, end: int, step: int) -> None:
@@ -174,12 +174,12 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("step-"))
 
 
-def _of_checkpoints(run: RunDirectory) -> Iterator[Fault]:
+def _of_checkpoints(run: RunDirectory) -> Iterator[Mending]:
     """Checkpoints of which none can be read: training falls back on an older one by itself."""
     if run.checkpoints.is_symlink() or (run.checkpoints.exists() and not run.checkpoints.is_dir()):
         if not run.checkpoints.is_dir():
             damage = Damage(run.checkpoints, "is no directory", "vswin launch sets it aside, and starts the run over")
-            yield Fault(damage, partial(set_aside, run.checkpoints))
+            yield Mending(damage, partial(set_aside, run.checkpoints))
         return
     saved = sorted(run.checkpoints.glob("step-*.safetensors"))
     if not saved:
@@ -196,25 +196,25 @@ def _of_checkpoints(run: RunDirectory) -> Iterator[Fault]:
             return
     remedy = "vswin launch sets it aside: no older one is left, and training starts over"
     for path, what in problems.items():
-        yield Fault(Damage(path, what, remedy), partial(set_aside, path))
+        yield Mending(Damage(path, what, remedy), partial(set_aside, path))
 
 
-def _of_other_notes(run: RunDirectory) -> Iterator[Fault]:
+def _of_other_notes(run: RunDirectory) -> Iterator[Mending]:
     """Notes that each attempt writes anew, scores of a test that is not done, and what stands in their places."""
     written = (run.recipe, run.code, run.code_diff, run.environment, run.datasets, run.weights)
     for path in written:
         if path.is_dir():
-            yield Fault(Damage(path, "is a directory", SET_ASIDE), partial(set_aside, path))
+            yield Mending(Damage(path, "is a directory", SET_ASIDE), partial(set_aside, path))
     if run.machine.exists() or run.machine.is_symlink():
         try:
             read_json(run.machine, remedy=f"{SET_ASIDE}; steps that are computed again are not compared")
         except DamagedError as error:
-            yield Fault(error.damage, partial(_forget_machine, run))
+            yield Mending(error.damage, partial(_forget_machine, run))
     for path in sorted(run.path.glob("tests/*.partial-*/*.npz")):
         try:
             check_archive(path, remedy="vswin launch sets it aside; its videos are scored again")
         except DamagedError as error:
-            yield Fault(error.damage, partial(set_aside, path))
+            yield Mending(error.damage, partial(set_aside, path))
 
 
 def _forget_machine(run: RunDirectory) -> None:

@@ -34,7 +34,7 @@ class Jobs:
         self._slurm = ask({found.job for found in undone if found.job})
 
     def look(self, run: Run) -> Look:
-        """What the directory of ``run`` noted when the snapshot was taken, or does now for a run that is not in it."""
+        """A look into the directory of ``run``: that of the snapshot, or a new one for a run that is not in it."""
         return self._looks.get(run) or run.look()
 
     def submission(self, run: Run) -> Submission | None:

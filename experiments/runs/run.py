@@ -65,7 +65,7 @@ class Run:
         return state_of(self.directory, self.experiment.protocols, job, look=look)
 
     def look(self) -> Look:
-        """What its directory notes, now; whoever asks for several things looks once."""
+        """A look into its directory, now; whoever asks for several things looks once."""
         return Look.at(self.directory)
 
     def last_attempt(self) -> Attempt | None:

@@ -60,7 +60,7 @@ _OWN = ("train/", "val/", "test/")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the ``at``-th call that changes the disk: ``kind``, there or (``lasting``) also after it."""
+    """A fault at the ``at``-th call that changes the disk: ``kind``, there or (``lasting``) also after it."""
 
     kind: str
     at: int
@@ -69,7 +69,7 @@ class Fault:
 
 @dataclass
 class Figures:
-    """What was done, by fault, and what came of it. ``problems`` are named, one a line; there should be none."""
+    """The faults there were, and what came of them. ``problems`` are named, one a line; there should be none."""
 
     faults: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -249,7 +249,7 @@ def _command(*arguments: str) -> None:
 
 
 def _import_all() -> None:
-    """What an attempt imports, once for all of them."""
+    """Import all that an attempt does, once for all of them."""
     import torch
 
     import vswin.data.loaders
