@@ -15,6 +15,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from vswin.config import InitConfig, Split, Swin3DConfig, TimeSformerConfig, VideoInitConfig
+from vswin.errors import ExplainedError
 
 from .. import folders
 from ..registry.catalogue import Experiment, find_table
@@ -50,6 +51,7 @@ class Aspect(StrEnum):
     DISK = "disk"
     DEVICE = "device"
     PROFILE = "profile"
+    CODE = "code"
     SLURM = "Slurm"
 
 
@@ -78,7 +80,7 @@ def check(
     runs: Mapping[str, int],
     take_steps: bool,
     look_at_data: bool = True,
-    ask_slurm: bool = True,
+    rehearse: bool = True,
     profile: Profile | None = None,
     rate: Rate | None = None,
     runtime: Runtime | None = None,
@@ -88,8 +90,8 @@ def check(
 
     ``variants`` are the rows to report on, by default all that share ``experiments``. ``runs`` is the number of runs
     to be started, by signature; ``profile`` where, None on this machine, and ``rate`` the speed of a device there.
-    ``look_at_data``: at every video, and ``ask_slurm`` whether it would take the jobs; False where that has been done.
-    ``on_step`` is told of every experiment whose
+    ``look_at_data``: at every video; ``rehearse`` a submission, so code is pinned and Slurm asked; False where that has
+    been done. ``on_step`` is told of every experiment whose
     step is about to be taken.
     """
     order = {variant.id: rank for rank, variant in enumerate(variants)}
@@ -128,7 +130,9 @@ def check(
             findings.append(CheckResult("jobs", Aspect.PROFILE, *_profile(experiments, profile, rate, runtime)))
     if profile is None and (runtime or default_runtime(experiments[0].scale)).on_gpu:
         findings.append(CheckResult("this machine", Aspect.DEVICE, *_device()))
-    if profile and ask_slurm and sum(runs.values()):
+    if profile and rehearse:
+        findings.append(CheckResult("jobs", Aspect.CODE, *_pinned()))
+    if profile and rehearse and sum(runs.values()):
         findings.append(CheckResult("jobs", Aspect.SLURM, *_slurm(experiments, runs, profile)))
     return findings
 
@@ -149,7 +153,7 @@ def before_launch(steps: Sequence[Step], *, profile: Profile | None, runtime: Ru
         runs=Counter(step.run.signature for step in steps),
         take_steps=profile is not None and scale is not Scale.TINY,
         look_at_data=False,
-        ask_slurm=False,
+        rehearse=False,
         profile=profile,
         rate=measured_rate(list(experiments.values()), actuals(experiments.values())),
         runtime=runtime,
@@ -362,6 +366,19 @@ def _profile(
     if rate.basis is Basis.ASSUMED:
         return Outcome.SKIPPED, f"{text}, and no requeue: launch again where a run is stopped by its time limit"
     return Outcome.FAILED, f"{text}; raise time, or set requeue = true in the profile"
+
+
+def _pinned() -> tuple[Outcome, str]:
+    """OK if code and own tables can be pinned where the runs lie; they are."""
+    from . import pinned
+
+    try:
+        code, tables = pinned.pin(allow_dirty=False), pinned.pin_tables()
+    except pinned.UncommittedCodeError as error:
+        return Outcome.SKIPPED, str(error)
+    except (ExplainedError, OSError) as error:
+        return Outcome.FAILED, str(error)
+    return Outcome.OK, f"{code}{f' with tables {tables}' if tables else ''}"
 
 
 def _slurm(experiments: Sequence[Experiment], runs: Mapping[str, int], profile: Profile) -> tuple[Outcome, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from experiments.cli import look_after
 from experiments.cli.main import app
 from experiments.launch import pinned
 from experiments.launch.launching import Launched, NotReadyError, Target, launch, preview
@@ -143,6 +147,11 @@ def test_what_slurm_would_refuse_is_named_before_anything_is_submitted(double: S
 
     profile(partition="nowhere")
     assert "Invalid partition name specified" in vswin("check", "table6", *TINY, "--no-steps", "--on", "test", code=1)
+    profile()
+    pinnable = json.loads(vswin("check", "table6", *TINY, "--no-steps", "--on", "test", "--json"))
+    said = {item["aspect"]: item["detail"] for item in pinnable if item["about"] == "jobs"}
+    assert said["Slurm"] == "it would start the first at 2026-12-01T04:41:09"
+    assert said["code"].endswith("runs/code/clone")
     profile(time="5-0")
     with pytest.raises(NotReadyError, match=r"time = 5-0 is 5.0 days, more than the cluster's .* allows: 24:00 h"):
         launched("table4")
@@ -323,6 +332,25 @@ def test_an_array_that_was_submitted_and_not_released_is_finished_by_the_next_la
     assert found.adopted == (double.jobs[0]["id"],)
     assert {each["reason"] for each in double.jobs[0]["elements"]} == {"Priority"}
     assert len(double.jobs) == 1
+
+
+def test_a_watched_status_asks_slurm_every_30_seconds_at_most(
+    double: SlurmDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched()
+    terminal = Console(force_terminal=True, file=io.StringIO(), width=200)
+    monkeypatch.setattr(look_after, "console", terminal)
+    looks = iter(range(5))
+
+    def sleep(seconds: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(look_after, "time", SimpleNamespace(sleep=sleep))
+    before = len(double.calls())
+    vswin("status", "table6", *TINY, "--seeds", "1", "--watch")
+    assert "3 PENDING" in terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert [call.split()[0] for call in double.calls()[before:]] == ["squeue"]
 
 
 # ------------------------------------------------------------------------------------------------- this machine
