@@ -54,7 +54,7 @@ class Jobs:
         """The reason why a job of ``run`` could not be asked about, or was refused; empty if neither."""
         job, submission = self.job(run), self._submissions.get(run)
         if job and job.phase is Phase.UNKNOWN:
-            return f"could not ask Slurm about job {job.id}: {job.reason}"
+            return f"could not ask Slurm: {job.reason}"
         if submission and submission.refused and not (job and job.phase.is_live):
             return f"Slurm refused it: {submission.refused}"
         return ""

@@ -166,7 +166,7 @@ def test_without_slurm_nothing_is_known(run: Run, monkeypatch: pytest.MonkeyPatc
     assert found is not None
     assert (found.phase, found.reason.startswith(why)) == (Phase.UNKNOWN, True)
     assert jobs.state(run) is RunState.UNKNOWN
-    assert jobs.note(run).startswith(f"could not ask Slurm about job 7_1: {why}")
+    assert jobs.note(run).startswith(f"could not ask Slurm: {why}")
     # a process that works on it all the same is seen
     attempt(run, process=Process.of(os.getpid()))
     assert Jobs([run]).state(run) is RunState.RUNNING
