@@ -143,15 +143,9 @@ def logs(
     parts += [f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}"] if job else []
     parts += [f"ended by: {failure}"] if failure and step.action is not Action.DONE else []
     console.print(", ".join(parts), style="bold", markup=False, soft_wrap=True)
-<<<<<<< HEAD
     if look.error:
         console.print(look.error, style="red", markup=False, soft_wrap=True)
-        console.print(f"its traceback: {relative(run.directory.error)}", style="dim", soft_wrap=True)
-=======
-    if run.directory.error.exists():
-        console.print(run.directory.last_error(), style="red", markup=False, soft_wrap=True)
         console.print(f"its traceback: {relative(run.directory.error)}", style="dim", soft_wrap=True, markup=False)
->>>>>>> 2d24934 (Show names of users as they are, and nothing that a terminal obeys)
         console.print(run.directory.error.read_text().rstrip(), markup=False, soft_wrap=True)
     printed = output.output_of(run)
     if printed is None:

@@ -219,4 +219,10 @@ def show_endings(
         }[ending.means]
         console.print(f"{name}: {how}", soft_wrap=True, markup=False)
     for step in shared:
-        (Text(item.name),)
+        console.print(Text.assemble((step.run.name, "yellow"), ": shares one of these jobs, and ends with it"))
+    if dependants:
+        names = in_short([step.run.name for step in dependants])
+        several = "runs wait" if len(dependants) > 1 else "run waits"
+        ends = "would end" if dry_run else "end"
+        told = Text.assemble((f"{len(dependants)} {several} for these", "yellow"), f" and {ends}, too: {names}")
+        console.print(told, soft_wrap=True)
