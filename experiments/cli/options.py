@@ -33,10 +33,9 @@ class SeedNumbers(tuple[int, ...]):
         ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
         if len(ranges) == 1 and "-" not in str(text):
             ranges = [range(ranges[0][0])]
-        found = sorted({seed for each in ranges for seed in each})
-        if not all(parts) or not all(ranges) or len(found) > _MOST_SEEDS:
+        if not all(parts) or not all(ranges) or sum(map(len, ranges)) > _MOST_SEEDS:
             raise typer.BadParameter(f"expected how many, or which: 3, 3-5 or 0,4-6; got {str(text)!r}")
-        return cls(found)
+        return cls(sorted({seed for each in ranges for seed in each}))
 
     def __str__(self) -> str:
         """``3 seeds`` for 0 to 2, ``seeds 3-5``."""

@@ -56,7 +56,8 @@ class Look:
         try:
             names = _names(run.path)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and not run.path.is_symlink():
+            # nothing there, or a file where a folder above it should be: who writes to it says so
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not os.path.lexists(run.path):
                 return cls(run)
             return cls(run, exists=True, damages=(Damage(run.path, _reason(error), STARTED_OVER),))
         damages: list[Damage] = []

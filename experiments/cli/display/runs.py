@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ...launch.cancel import Ending, Means
 from ...launch.plan import Action, Step
-from ...words import in_words
+from ...words import in_short, in_words
 
 if TYPE_CHECKING:
     from ...launch.status import Standing
