@@ -57,11 +57,15 @@ def tables(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if what is written is not what the records say.")
     ] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write every cell and seed to this Parquet file.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the paper's tables beside what was measured, and write them as Markdown, CSV, LaTeX and HTML."""
     from ..results.comparison import Results
-    from ..results.pages import contents, page, stale, unwanted, write
+    from ..results.pages import contents, page, stale, tidied, unwanted, write
+    from ..results.tidy import tidy
 
     if scale is Scale.TINY:
         fail("runs at scale tiny leave no records, so there are no tables of them", code=2)
@@ -69,7 +73,8 @@ def tables(
     results = Results.load(scale)
     shown = messages(as_json)
     pages = [page(item, results) for item in chosen]
-    files = contents(pages)
+    # all of them in one file only where all were asked for
+    files = contents(pages) | ({} if table else tidied(pages))
     if check:
         wrong = [*stale(files), *([] if table else unwanted(files))]
         if as_json:
@@ -84,6 +89,9 @@ def tables(
             console.print(f"{len(files)} files are what {len(results.records)} records say")
         return
     write(files)
+    if parquet:
+        parquet.parent.mkdir(parents=True, exist_ok=True)
+        tidy(scale, [row for item in pages for row in item.rows]).to_parquet(parquet, index=False)
     if as_json:
         print_json({item.table.id: item.cells.to_dict("records") for item in pages})
     else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .comparison import ComparedRow, Results
+from .comparison import ComparedRow, Results, printed_difference
 from .record import Curve
 
 _POINTS = 120
@@ -107,13 +107,6 @@ def figure(rows: Sequence[ComparedRow], results: Results, names: Mapping[str, st
         f'<div class="line scales"><div class="name"></div>{scales}</div></div>'
         + _legend(rows, levels, comparable=comparable)
     )
-
-
-def printed_difference(row: ComparedRow) -> float | None:
-    """Difference of the printed numbers of ``row`` and its baseline; None without them."""
-    if row.baseline is None or row.baseline.paper is None or row.variant.paper is None:
-        return None
-    return row.variant.paper.top1 - row.baseline.paper.top1
 
 
 def _levels(row: ComparedRow, results: Results) -> list[tuple[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,19 @@ from ..files import write_text
 from ..registry.catalogue import tables_at
 from ..registry.recipe import Recipe, Scale
 from ..registry.table import Table, Variant
-from .comparison import ComparedRow, Floor, Pair, Results, compare, is_same_measurement, ordering, rows_at
+from . import latex, tidy
+from .comparison import (
+    ComparedRow,
+    Floor,
+    Pair,
+    Results,
+    compare,
+    is_same_measurement,
+    marks,
+    ordering,
+    rows_at,
+)
+from .latex import Width
 from .record import Record
 from .statistics import Summary
 from .verdicts import CANNOT_TELL, MARGIN, TIE_MARGIN, Judgement, Verdict
@@ -48,6 +60,7 @@ class Page:
 
     table: Table
     scale: Scale
+    rows: tuple[ComparedRow, ...]
     cells: pd.DataFrame
     numbers: pd.DataFrame
     legend: str
@@ -66,6 +79,7 @@ def page(table: Table, results: Results) -> Page:
     return Page(
         table=table,
         scale=scale,
+        rows=tuple(rows),
         cells=_cells(rows, scale),
         numbers=_numbers(rows),
         legend=_legend(table, rows, scale),
@@ -102,7 +116,6 @@ def named_effects(results: Results) -> pd.DataFrame:
         for row in compare(table, results):
             baseline = table.baseline_of(row.variant)
             if row.verdict and row.difference and row.variant.paper and baseline and baseline.paper:
-                marks = "†" * (row.floor is not None) + "‡" * (row.baseline_floor is not None)
                 content.append(
                     {
                         "table": f"[{table.id}](tables/{table.id}.md)",
@@ -110,7 +123,7 @@ def named_effects(results: Results) -> pd.DataFrame:
                         "against": baseline.name,
                         "difference": _difference(row),
                         "difference, paper": f"{row.variant.paper.top1 - baseline.paper.top1 + 0.0:+.1f}",
-                        "verdict": f"{row.verdict.verdict} {marks}".strip(),
+                        "verdict": f"{row.verdict.verdict} {marks(row)}".strip(),
                     }
                 )
     return pd.DataFrame(content)
@@ -139,7 +152,7 @@ def _cells(rows: Sequence[ComparedRow], scale: Scale) -> pd.DataFrame:
                 "seeds": str(len(row.trained)) if row.variant.recipe else DASH,
                 "difference": _difference(row),
                 "p": DASH if row.p is None else "<0.001" if row.p < 0.001 else f"{row.p:.3f}",
-                "verdict": _verdict(row.verdict),
+                "verdict": " ".join(filter(None, (_verdict(row.verdict), marks(row) if row.verdict else ""))),
                 "verdict, top-5": _verdict(row.verdict_top5),
                 "verdict, difference": _verdict(row.difference_verdict),
                 "top-1, published weights": _number(weights.top1 if weights else None, 1),
@@ -204,12 +217,15 @@ def _numbers(rows: Sequence[ComparedRow]) -> pd.DataFrame:
                 **_spread("top1", row.top1),
                 "top1_videos_half": row.videos,
                 **_spread("top5", row.top5),
+                "baseline": row.baseline.id if row.baseline else None,
                 "difference": difference.mean if difference else None,
                 "difference_half": half,
                 "p": difference.p if difference else None,
                 "p_holm": row.p,
                 **_judged("verdict", row.verdict),
+                "marks": marks(row) or None,
                 **_judged("verdict_top5", row.verdict_top5),
+                **_judged("verdict_difference", row.difference_verdict),
                 "published_top1": row.published.top1 if row.published else None,
                 "published_top5": row.published.top5 if row.published else None,
                 "published_verdict": str(row.published_verdict) if row.published_verdict else None,
@@ -412,8 +428,8 @@ def to_markdown(page: Page) -> str:
 
 
 def to_csv(page: Page) -> str:
-    """Comma-separated values, numbers with four decimals: points and percent, and p."""
-    return page.numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    """Comma-separated values, numbers with six digits: points and percent, and p."""
+    return page.numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def to_html(page: Page) -> str:
@@ -425,63 +441,34 @@ def to_html(page: Page) -> str:
     return f"<h3>{html.escape(page.title)}</h3>\n<p>{html.escape(page.table.question)}</p>\n{body}\n{notes}{listed}"
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "<": r"$<$",
-    ">": r"$>$",
+def to_latex(page: Page, width: Width) -> str:
+    """A LaTeX float for a page of one column or a column of two, its notes after it and its runs as comments."""
+    return latex.table(page.table, page.scale, page.rows, width=width, notes=(page.legend, *page.notes), runs=page.runs)
+
+
+# Renderings of a table by the end of their file's name.
+FORMATS: Mapping[str, Callable[[Page], str]] = {
+    ".md": to_markdown,
+    ".csv": to_csv,
+    ".html": to_html,
+    ".tex": lambda page: to_latex(page, Width.PAGE),
+    "-column.tex": lambda page: to_latex(page, Width.COLUMN),
 }
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
-
-
-def to_latex(page: Page) -> str:
-    """A LaTeX table for the packages booktabs and threeparttable."""
-    frame = page.cells
-    blocks = frame[BLOCK].tolist() if BLOCK in frame else [""] * len(frame)
-    frame = frame.drop(columns=BLOCK, errors="ignore")
-    columns = "".join("l" if name in WORDS else "r" for name in frame.columns)
-    lines = [
-        f"% {page.table.id} at scale {page.scale}; needs \\usepackage{{booktabs,threeparttable}}",
-        r"\begin{table}",
-        r"\centering",
-        r"\begin{threeparttable}",
-        f"\\caption{{{_latex(page.table.caption)}}}",
-        f"\\label{{tab:{page.table.id}-{page.scale}}}",
-        f"\\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(_latex(name) for name in frame.columns) + r" \\",
-    ]
-    before = None
-    for block, row in zip(blocks, frame.to_numpy(), strict=True):
-        if block != before:
-            lines.append(r"\midrule")
-            if block not in ("", DASH):
-                lines.append(f"\\multicolumn{{{len(columns)}}}{{l}}{{\\emph{{{_latex(block)}}}}} \\\\")
-            before = block
-        lines.append(" & ".join(_latex(cell) for cell in row) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\begin{tablenotes}\footnotesize"]
-    lines += [f"\\item {_latex(note)}" for note in (page.legend, *page.notes)]
-    lines += [f"\\item {_latex(run.replace('`', ''))}" for run in page.runs]
-    return "\n".join([*lines, r"\end{tablenotes}", r"\end{threeparttable}", r"\end{table}"]) + "\n"
-
-
-FORMATS = {"md": to_markdown, "csv": to_csv, "html": to_html, "tex": to_latex}
 
 
 def contents(pages: Iterable[Page]) -> dict[Path, str]:
     """The files that ``$VSWIN_RESULTS/<scale>/tables`` should hold, by path."""
     return {
-        folders.results() / page.scale / "tables" / f"{page.table.id}.{suffix}": render(page)
+        folders.results() / page.scale / "tables" / f"{page.table.id}{ending}": render(page)
         for page in pages
-        for suffix, render in FORMATS.items()
+        for ending, render in FORMATS.items()
     }
+
+
+def tidied(pages: Sequence[Page]) -> dict[Path, str]:
+    """``$VSWIN_RESULTS/<scale>/tables/all.csv``, every cell and seed of ``pages``, the tables of one scale."""
+    rows = [row for page in pages for row in page.rows]
+    return {folders.results() / pages[0].scale / "tables" / "all.csv": tidy.to_csv(tidy.tidy(pages[0].scale, rows))}
 
 
 def write(files: Mapping[Path, str]) -> None:

@@ -18,8 +18,8 @@ from ..registry.catalogue import tables_at
 from ..registry.recipe import Scale
 from ..registry.table import Table
 from . import checklist, drawings
-from .comparison import ComparedRow, Results, compare
-from .drawings import number, printed_difference
+from .comparison import ComparedRow, Results, compare, marks, printed_difference, row_names
+from .drawings import number
 from .pages import Page, page
 from .record import Record
 from .verdicts import Judgement, Verdict
@@ -101,15 +101,15 @@ def _strip(run: Mapping[str, tuple[Table, Sequence[ComparedRow]]]) -> str:
     )
     lines = []
     for name, rows in judged.items():
-        marks = " ".join(
+        signs = " ".join(
             f'<span class="verdict {_SIGNS[row.verdict.verdict][1]}" title="{_text(row.variant.label)}: '
             f'{_text(str(row.verdict))}"><b>{_SIGNS[row.verdict.verdict][0]}</b>'
-            f"<sup>{_marks(row)}</sup></span>"
+            f"<sup>{marks(row)}</sup></span>"
             for row in rows
             if row.verdict
         )
-        if marks:
-            lines.append(f'<li><a href="#{name}">{name}</a><span class="marks">{marks}</span></li>')
+        if signs:
+            lines.append(f'<li><a href="#{name}">{name}</a><span class="marks">{signs}</span></li>')
     unordered = ", ".join(f'<a href="#{name}">{name}</a>' for name, rows in judged.items() if not rows)
     rest = f"<p>Measured, without a difference to judge: {unordered}.</p>" if unordered else ""
     floors = "".join(
@@ -126,10 +126,6 @@ def _strip(run: Mapping[str, tuple[Table, Sequence[ComparedRow]]]) -> str:
         if run
         else '<h2 id="verdicts">Verdicts</h2>\n<p>Nothing was run at this scale yet.</p>\n'
     )
-
-
-def _marks(row: ComparedRow) -> str:
-    return _MARKS[0] * (row.floor is not None) + _MARKS[1] * (row.baseline_floor is not None)
 
 
 def _not_run(
@@ -150,7 +146,7 @@ def _verdict(judgement: Judgement | None) -> str:
 # ---------------------------------------------------------------------------------------------------------- tables
 def _section(shown: Page, rows: Sequence[ComparedRow], results: Results, *, records: str) -> str:
     table = shown.table
-    names = _names(rows)
+    names = row_names(rows)
     drawn = [row for row in rows if row.trained]
     comparable = results.scale is Scale.PAPER
     figure = drawings.figure(drawn, results, names, comparable=comparable) if drawn else ""
@@ -174,27 +170,6 @@ def _section(shown: Page, rows: Sequence[ComparedRow], results: Results, *, reco
         + (f"<details><summary>Learning curves</summary>{learning}</details>\n" if learning else "")
         + f"<details><summary>Records</summary>{_files(rows, names, records)}</details></section>\n"
     )
-
-
-def _names(rows: Sequence[ComparedRow]) -> dict[str, str]:
-    """By variant id: the label, and where a block has several of one label what tells them apart."""
-    found = {}
-    for row in rows:
-        alike = [
-            other.variant
-            for other in rows
-            if (other.variant.block, other.variant.label) == (row.variant.block, row.variant.label)
-        ]
-        found[row.variant.id] = row.variant.label
-        if len(alike) > 1:
-            details = (
-                {item.id: (item.paper.pretrain if item.paper else None) or item.name for item in alike},
-                {item.id: (item.paper.views if item.paper else None) or item.name for item in alike},
-                {item.id: item.name for item in alike},
-            )
-            telling = next(detail for detail in details if len(set(detail.values())) == len(alike))
-            found[row.variant.id] += f", {telling[row.variant.id]}"
-    return found
 
 
 def _great_table(

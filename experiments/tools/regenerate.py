@@ -32,7 +32,8 @@ def generated() -> dict[Path, str]:
     files: dict[Path, str] = {}
     every = {scale: Results.load(scale) for scale in (Scale.PAPER, Scale.MINI)}
     for scale, results in every.items():
-        files |= tables.contents(tables.page(table, results) for table in tables_at(scale))
+        shown = [tables.page(table, results) for table in tables_at(scale)]
+        files |= tables.contents(shown) | tables.tidied(shown)
     pages = [_CLONE / "README.md", _CLONE / "docs" / "miniature.md", folders.results() / Scale.MINI / "README.md"]
     return files | checklist.files(every) | {path: _filled(path.read_text(), every) for path in pages if path.exists()}
 
