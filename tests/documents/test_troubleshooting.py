@@ -30,7 +30,9 @@ QUOTED = re.findall(r"(?m)^ {4}(\S.*)$", (CLONE / "docs" / "troubleshooting.md")
 def quoted(fragment: str) -> re.Pattern[str]:
     """The one quoted message with ``fragment`` in it, as a pattern."""
     [line] = [line for line in QUOTED if fragment in line]
-    return re.compile(r"[\s\S]*".join(re.escape(part) for part in line.split("…")))
+    # the terminal may have wrapped it
+    words = (r"\s+".join(map(re.escape, re.split(r"(?<=\S)\s+(?=\S)", part))) for part in line.split("…"))
+    return re.compile(r"[\s\S]*".join(words))
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_a_few_faults_leave_no_trace(tmp_path: Path) -> None:
         ("kill before", 1, -signal.SIGKILL, {".note.partial": b"ab"}),
         ("kill before", 3, -signal.SIGKILL, {".note.partial": b"abcd"}),
         ("kill after", 3, -signal.SIGKILL, {"note": b"abcd"}),
-        ("EIO", 2, 1, {".note.partial": b"abcd"}),
+        ("EIO", 2, 1, {}),
         ("ENOSPC", 9, 0, {"note": b"abcd"}),
     ],
 )
@@ -69,6 +69,8 @@ def test_what_is_compared_sees_a_single_digit(tiny_runs: Path, empty_home: Path)
     lines = run.journal.read_text().splitlines()
     entry = json.loads(lines[4])
     entry["metrics"]["train/loss"] += 1e-12
+    # a line without a checksum, as earlier versions wrote them, is read as it is
+    del entry["crc"]
     lines[4] = json.dumps(entry)
     run.journal.write_text("\n".join(lines) + "\n")
     assert before != _outcome(run)

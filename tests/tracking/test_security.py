@@ -116,7 +116,7 @@ def ui() -> Iterator[Ui]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         make_up_run("table4/split")
         subprocess.run(vswin_command("sync", "--scale", "tiny"), check=True)
-        with addresses("table4", "--scale", "tiny", "--port", str(free_port())) as (view, _):
+        with addresses("table4", "--scale", "tiny", "--port", str(free_port())) as (view, *_):
             root, _, token = view.partition("#")[0].partition("/?token=")
             yield Ui(root, token, Path(folder))
 
@@ -515,7 +515,7 @@ def test_jobs_write_and_colleagues_look(job: ServerJob, tmp_path: Path, monkeypa
     assert mlflow_points(run) == journal_points(run)
 
     # her pages: an address that lets look, in which no password is
-    view, _ = printed("table4", "--scale", "tiny")
+    view, *_ = printed("table4", "--scale", "tiny")
     assert "a long one" not in view
     with httpx.Client(follow_redirects=True, timeout=60) as browser:
         assert browser.get(view).status_code == 200
