@@ -73,7 +73,8 @@ class Block:
 class Variant:
     """A named row of a table. ``name`` is its id within the table, ``label`` the paper's words.
 
-    ``title`` is the label with what tells it from other rows of the table, where the paper repeats a label.
+    ``name_in_block`` is the label with what tells it from other rows of its block, where the paper repeats a label;
+    ``title`` has the block, too, where that is not enough in the whole table.
     ``recipe`` is that of scale ``paper``, None for a reported reference; ``scales`` is where it can be run.
     """
 
@@ -81,6 +82,7 @@ class Variant:
     block: str
     name: str
     label: str
+    name_in_block: str
     title: str
     recipe: Recipe | None
     paper: Reported | None
@@ -142,10 +144,18 @@ class Table:
     @cached_property
     def by_block(self) -> tuple[tuple[Variant, ...], ...]:
         """The rows as variants, one tuple for each of ``blocks``."""
-        titles = iter(_titles(self.blocks))
-        return tuple(tuple(self._variant(block, row, next(titles)) for row in block.rows) for block in self.blocks)
+        names = [_names_in(block) for block in self.blocks]
+        every = [name for found in names for name in found]
+        repeated = len(set(every)) < len(every)
+        return tuple(
+            tuple(
+                self._variant(block, row, name, f"{block.title}: {name}" if repeated and block.title else name)
+                for row, name in zip(block.rows, found, strict=True)
+            )
+            for block, found in zip(self.blocks, names, strict=True)
+        )
 
-    def _variant(self, block: Block, row: Row, title: str) -> Variant:
+    def _variant(self, block: Block, row: Row, name_in_block: str, title: str) -> Variant:
         if (block.baseline is None and row.changes) or (block.baseline and row.recipe):
             raise ValueError(
                 f"{self.id}/{row.name}: expected changes in a block with a baseline, a recipe in one without"
@@ -155,7 +165,8 @@ class Table:
             table=self.id,
             block=block.title,
             name=row.name,
-            label=_label(row),
+            label=row.label or row.name,
+            name_in_block=name_in_block,
             title=title,
             recipe=recipe,
             paper=row.paper,
@@ -184,34 +195,22 @@ class Table:
         raise ValueError(f"{variant.id} is no row of {self.id}")
 
 
-def _label(row: Row) -> str:
-    return row.label or row.name
-
-
-def _titles(blocks: tuple[Block, ...]) -> list[str]:
-    """A name for every row that no other row has, in the table's order.
-
-    The label alone where no two rows share one. Else every row says its block, and rows that are still alike say what
-    the paper's table says of them besides: initial weights, views, or at last the row's id.
+def _names_in(block: Block) -> list[str]:
+    """A name for every row that no other row of ``block`` has: its label, and where several share one, what the paper's
+    table says of them besides: initial weights, views, or at last the row's id.
     """
-    rows = [(block, row) for block in blocks for row in block.rows]
-    titles = [_label(row) for _, row in rows]
-    if len(set(titles)) == len(titles):
-        return titles
-    titles = [
-        f"{block.title}: {title}" if block.title else title for (block, _), title in zip(rows, titles, strict=True)
-    ]
-    pretrain = [row.paper.pretrain if row.paper else None for _, row in rows]
-    views = [row.paper.views if row.paper else None for _, row in rows]
-    for details in (pretrain, views, [row.name for _, row in rows]):
-        titles = _told_apart(titles, details)
-    return titles
+    names = [row.label or row.name for row in block.rows]
+    pretrain = [row.paper.pretrain if row.paper else None for row in block.rows]
+    views = [row.paper.views if row.paper else None for row in block.rows]
+    for details in (pretrain, views, [row.name for row in block.rows]):
+        names = _told_apart(names, details)
+    return names
 
 
-def _told_apart(titles: list[str], details: Sequence[str | None]) -> list[str]:
-    """Add its detail to each of ``titles`` that is there more than once, where that tells one of them from another."""
+def _told_apart(names: list[str], details: Sequence[str | None]) -> list[str]:
+    """Add its detail to each of ``names`` that is there more than once, where that tells one of them from another."""
     told = []
-    for title, detail in zip(titles, details, strict=True):
-        others = {other for again, other in zip(titles, details, strict=True) if again == title}
-        told.append(f"{title}, {detail}" if detail and len(others) > 1 else title)
+    for name, detail in zip(names, details, strict=True):
+        others = {other for again, other in zip(names, details, strict=True) if again == name}
+        told.append(f"{name}, {detail}" if detail and len(others) > 1 else name)
     return told

@@ -224,27 +224,6 @@ def marks(row: ComparedRow) -> str:
     return "†" * (row.floor is not None) + "‡" * (row.baseline_floor is not None)
 
 
-def row_names(rows: Sequence[ComparedRow]) -> dict[str, str]:
-    """By variant id: the label, and where a block has several of one label what tells them apart."""
-    found = {}
-    for row in rows:
-        alike = [
-            other.variant
-            for other in rows
-            if (other.variant.block, other.variant.label) == (row.variant.block, row.variant.label)
-        ]
-        found[row.variant.id] = row.variant.label
-        if len(alike) > 1:
-            details = (
-                {item.id: (item.paper.pretrain if item.paper else None) or item.name for item in alike},
-                {item.id: (item.paper.views if item.paper else None) or item.name for item in alike},
-                {item.id: item.name for item in alike},
-            )
-            telling = next(detail for detail in details if len(set(detail.values())) == len(alike))
-            found[row.variant.id] += f", {telling[row.variant.id]}"
-    return found
-
-
 @dataclass(frozen=True)
 class Pair:
     """Two rows of a block that the paper orders, and whether ours have that order."""

@@ -58,10 +58,10 @@ def number(value: float, digits: int = 1, *, sign: bool = False) -> str:
     return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def figure(rows: Sequence[ComparedRow], results: Results, names: Mapping[str, str], *, comparable: bool) -> str:
+def figure(rows: Sequence[ComparedRow], results: Results, *, comparable: bool) -> str:
     """Every row of a table on one line: seeds, mean and interval; our difference to the baseline and the paper's.
 
-    ``names`` are by the variants' ids. ``comparable``: the paper's numbers stand on our axes, as at scale paper.
+    ``comparable``: the paper's numbers stand on our axes, as at scale paper.
     """
     levels = {row.variant.id: _levels(row, results) for row in rows}
     accuracy = Axis.around(
@@ -97,12 +97,12 @@ def figure(rows: Sequence[ComparedRow], results: Results, names: Mapping[str, st
             cells.append(_difference(row, difference, comparable=comparable))
         if len(panels) == 3:
             cells.append(_printed(row, paper))
-        name = html.escape(names[row.variant.id])
+        name = html.escape(row.variant.name_in_block)
         lines.append(f'<div class="line"><div class="name">{name}</div>{"".join(cells)}</div>')
     scales = "".join(_scale(axis) for axis in panels)
     heads = "".join(f'<div class="head">{axis.name}</div>' for axis in panels)
     return (
-        f'<div class="figure panels-{len(panels)}" role="img" aria-label="{html.escape(_in_words(rows, names))}">'
+        f'<div class="figure panels-{len(panels)}" role="img" aria-label="{html.escape(_in_words(rows))}">'
         f'<div class="line heads"><div class="name"></div>{heads}</div>{"".join(lines)}'
         f'<div class="line scales"><div class="name"></div>{scales}</div></div>'
         + _legend(rows, levels, comparable=comparable)
@@ -204,14 +204,14 @@ def _listed(marks: Iterable[tuple[str, str]]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _in_words(rows: Sequence[ComparedRow], names: Mapping[str, str]) -> str:
+def _in_words(rows: Sequence[ComparedRow]) -> str:
     """A figure in words, for those who do not see it; the table below has the numbers."""
-    told = [f"{names[row.variant.id]} {row.top1}" for row in rows if row.top1]
+    told = [f"{row.variant.name_in_block} {row.top1}" for row in rows if row.top1]
     return f"Top-1 of every seed, with means and 95 % intervals: {'; '.join(told)}"
 
 
 # -------------------------------------------------------------------------------------------------- learning curves
-def curves(rows: Sequence[ComparedRow], results: Results, names: Mapping[str, str]) -> str:
+def curves(rows: Sequence[ComparedRow], results: Results) -> str:
     """The learning curves of a table's rows: the mean over seeds, the band from the lowest to the highest."""
     panels = []
     for metric, label in (("train/loss", "training loss"), ("val/top1", "validation top-1, percent")):
@@ -228,7 +228,7 @@ def curves(rows: Sequence[ComparedRow], results: Results, names: Mapping[str, st
     marks = [
         (
             f'<line class="curve c{index % COLOURS}" stroke-dasharray="{_dash(index)}" x1="1" x2="23" y1="8" y2="8"/>',
-            names[row.variant.id],
+            row.variant.title,
         )
         for index, row in enumerate(shown)
     ]

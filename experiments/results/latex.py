@@ -9,7 +9,7 @@ from enum import Enum
 
 from ..registry.recipe import Scale
 from ..registry.table import Table
-from .comparison import ComparedRow, marks, printed_difference, row_names
+from .comparison import ComparedRow, marks, printed_difference
 from .verdicts import Judgement, Verdict
 
 
@@ -58,12 +58,11 @@ def table(
 ) -> str:
     """``rows`` of ``table`` as a float that fits ``width``; ``notes`` follow outside of it, ``runs`` as comments."""
     label = f"tab:{table.id}-{scale}" + ("" if width is Width.PAGE else "-column")
-    names = row_names(rows)
     many = len(rows) > _MANY
     groups, left_out, kind, rest = _in_room(_groups(rows, scale, width), _TYPES[width][-1:] if many else _TYPES[width])
     columns = [column for _, group in groups for column in group]
     total = 1 + sum(_span(spec) for spec, _, _ in columns)
-    room = min(rest, kind.letter * max(map(len, names.values()), default=1))
+    room = min(rest, kind.letter * max((len(row.variant.name_in_block) for row in rows), default=1))
     lines = [
         f"% {table.id} at scale {scale}, for a {width.value}; needs \\usepackage{{array,booktabs}}",
         r"\begin{table}",
@@ -88,7 +87,7 @@ def table(
             if row.variant.block:
                 lines.append(rf"\multicolumn{{{total}}}{{@{{}}l}}{{\emph{{{escape(row.variant.block)}}}}} \\")
             before = row.variant.block
-        cells = [escape(names[row.variant.id]), *(content[number] for _, _, content in columns)]
+        cells = [escape(row.variant.name_in_block), *(content[number] for _, _, content in columns)]
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", *_notes(rows, width, label, notes), *comments]
     return "\n".join(lines) + "\n"

@@ -25,6 +25,7 @@ from .comparison import (
     is_same_measurement,
     marks,
     ordering,
+    printed_difference,
     rows_at,
 )
 from .latex import Width
@@ -114,15 +115,15 @@ def named_effects(results: Results) -> pd.DataFrame:
     content = []
     for table in tables_at(results.scale):
         for row in compare(table, results):
-            baseline = table.baseline_of(row.variant)
-            if row.verdict and row.difference and row.variant.paper and baseline and baseline.paper:
+            printed = printed_difference(row)
+            if row.verdict and row.difference and row.baseline and printed is not None:
                 content.append(
                     {
                         "table": f"[{table.id}](tables/{table.id}.md)",
                         "row": row.variant.name,
-                        "against": baseline.name,
+                        "against": row.baseline.name,
                         "difference": _difference(row),
-                        "difference, paper": f"{row.variant.paper.top1 - baseline.paper.top1 + 0.0:+.1f}",
+                        "difference, paper": f"{printed + 0.0:+.1f}",
                         "verdict": f"{row.verdict.verdict} {marks(row)}".strip(),
                     }
                 )

@@ -18,7 +18,7 @@ from ..registry.catalogue import tables_at
 from ..registry.recipe import Scale
 from ..registry.table import Table
 from . import checklist, drawings
-from .comparison import ComparedRow, Results, compare, marks, printed_difference, row_names
+from .comparison import ComparedRow, Results, compare, marks, printed_difference
 from .drawings import number
 from .pages import Page, page
 from .record import Record
@@ -146,39 +146,28 @@ def _verdict(judgement: Judgement | None) -> str:
 # ---------------------------------------------------------------------------------------------------------- tables
 def _section(shown: Page, rows: Sequence[ComparedRow], results: Results, *, records: str) -> str:
     table = shown.table
-    names = row_names(rows)
     drawn = [row for row in rows if row.trained]
     comparable = results.scale is Scale.PAPER
-    figure = drawings.figure(drawn, results, names, comparable=comparable) if drawn else ""
-    several = len({row.variant.block for row in rows}) > 1
-    learning = drawings.curves(
-        drawn,
-        results,
-        {
-            row.variant.id: f"{row.variant.block}: {names[row.variant.id]}" if several else names[row.variant.id]
-            for row in drawn
-        },
-    )
+    figure = drawings.figure(drawn, results, comparable=comparable) if drawn else ""
+    learning = drawings.curves(drawn, results)
     notes = "".join(f"<li>{_text(note)}</li>" for note in (shown.legend, *shown.notes))
     return (
         f'<section id="{table.id}" aria-labelledby="{table.id}-title">\n'
         f'<h2 id="{table.id}-title">{_text(shown.title)}</h2>\n'
         f'<p class="question">{_text(table.question)}</p>\n{figure}\n'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{table.id}, numbers">'
-        f"{_as_html(_great_table(table, rows, results.scale, names, records=records))}</div>\n"
+        f"{_as_html(_great_table(table, rows, results.scale, records=records))}</div>\n"
         f'<details class="notes"><summary>Notes</summary><ul>{notes}</ul></details>\n'
         + (f"<details><summary>Learning curves</summary>{learning}</details>\n" if learning else "")
-        + f"<details><summary>Records</summary>{_files(rows, names, records)}</details></section>\n"
+        + f"<details><summary>Records</summary>{_files(rows, records)}</details></section>\n"
     )
 
 
-def _great_table(
-    table: Table, rows: Sequence[ComparedRow], scale: Scale, names: Mapping[str, str], *, records: str
-) -> GT:
+def _great_table(table: Table, rows: Sequence[ComparedRow], scale: Scale, *, records: str) -> GT:
     """The numbers with row groups and spanners; columns that say nothing are left out."""
     from great_tables import GT, loc
 
-    content = pd.DataFrame([_cells(row, scale, names, records=records) for row in rows])
+    content = pd.DataFrame([_cells(row, scale, records=records) for row in rows])
     empty = [name for name in content if name not in ("row", "block") and set(content[name]) <= {"", DASH}]
     content = content.drop(columns=empty)
     if not content["block"].any():
@@ -215,7 +204,7 @@ _LEFT = frozenset(
 ) | {"ours weights verdict", "ours seeds", "paper pretrain"}
 
 
-def _cells(row: ComparedRow, scale: Scale, names: Mapping[str, str], *, records: str) -> dict[str, str]:
+def _cells(row: ComparedRow, scale: Scale, *, records: str) -> dict[str, str]:
     """One row as HTML by column; "ours ..." and "paper ..." go under their spanners."""
     paper, at_paper = row.variant.paper, scale is Scale.PAPER
     half = row.difference.half() if row.difference and not row.is_baseline else None
@@ -223,7 +212,7 @@ def _cells(row: ComparedRow, scale: Scale, names: Mapping[str, str], *, records:
     mean = number(row.top1.mean) if row.top1 else DASH
     return {
         "block": row.variant.block,
-        "row": names[row.variant.id],
+        "row": row.variant.name_in_block,
         "ours top-1": f'<a href="#records-{_anchor(row)}">{mean}</a>' if row.trained else mean,
         "ours interval": _interval(row),
         "ours top-5": number(row.top5.mean) if row.top5 and at_paper else DASH,
@@ -261,7 +250,7 @@ def _as_html(built: GT) -> str:
     return re.search(r"<table.*</table>", built.as_raw_html(), flags=re.DOTALL)[0]  # type: ignore[index]
 
 
-def _files(rows: Sequence[ComparedRow], names: Mapping[str, str], records: str) -> str:
+def _files(rows: Sequence[ComparedRow], records: str) -> str:
     parts = []
     for row in rows:
         every = [*row.trained, *([row.published] if row.published else [])]
@@ -275,7 +264,7 @@ def _files(rows: Sequence[ComparedRow], names: Mapping[str, str], records: str) 
                 for record in every
             )
             parts.append(
-                f'<h3 id="records-{_anchor(row)}">{_text(names[row.variant.id])}</h3><ul class="files">{links}</ul>'
+                f'<h3 id="records-{_anchor(row)}">{_text(row.variant.name_in_block)}</h3><ul class="files">{links}</ul>'
             )
     return "".join(parts)
 

@@ -39,6 +39,13 @@ def group_of(table: str, variants: Iterable[str], scale: Scale) -> str:
     return _groups(table, scale)[frozenset(variants)]
 
 
+def row_numbers(table: str, scale: Scale) -> dict[str, str]:
+    """The number of each row of a table at ``scale``, by its id: sorted, they are in the paper's order."""
+    rows = find_table(table).at(scale)
+    digits = len(str(len(rows)))
+    return {variant.id: f"{number:0{digits}}" for number, variant in enumerate(rows, start=1)}
+
+
 def color_of(table: str, group: str) -> str:
     """The colour, as ``#rrggbb``, in which MLflow draws a group of the runs of a table."""
     return _PALETTE[_checksum(f"tag.{table}.{group}") % len(_PALETTE)]
@@ -55,9 +62,7 @@ def _checksum(name: str) -> int:
 
 @cache
 def _groups(table: str, scale: Scale) -> Mapping[frozenset[str], str]:
-    rows = find_table(table).at(scale)
-    digits = len(str(len(rows)))
-    numbers = {variant.id: f"{number:0{digits}}" for number, variant in enumerate(rows, start=1)}
+    numbers = row_numbers(table, scale)
     names = {}
     for experiment in experiments(scale, [find_table(table)]):
         # a run can be two rows of one table, as Swin-L under two protocols

@@ -54,6 +54,7 @@ def test_what_the_paper_calls_alike_is_told_apart_by_its_own_columns() -> None:
     titles = {variant.id: variant.title for table in tables().values() for variant in table.variants}
     assert titles["table1/swin-b-1k"] == "Video Swin: Swin-B, ImageNet-1K"
     assert titles["table1/swin-b-21k"] == "Video Swin: Swin-B, ImageNet-21K"
+    assert titles["table2/swin-l-384-4x3"] == "Swin-L (384↑), 4x3"
     assert titles["table1/swin-l-384-10x5"] == "Video Swin: Swin-L (384↑), 10x5"
     assert titles["table7/ratio-1-21k"] == "ImageNet-21K: 1.0x"
     assert titles["table4/split"] == "split"
