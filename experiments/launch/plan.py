@@ -10,9 +10,8 @@ from types import MappingProxyType
 
 from ..files import Damage
 from ..registry.catalogue import Experiment
-from ..registry.recipe import Scale
 from ..registry.stand_ins import SEED
-from ..results.recorded import recorded
+from ..results.recorded import recorded_tests
 from ..runs.jobs import FRUITLESS_LIMIT, Failure, Jobs
 from ..runs.run import Run
 from ..runs.state import RunState
@@ -204,7 +203,8 @@ def plan_of(
 ) -> list[Step]:
     """``plan`` by what ``jobs``, the results folder and a closer look at the files of runs (``damages``) say."""
     experiments = list(experiments)
-    recorded = {scale: _recorded(scale) for scale in {experiment.scale for experiment in experiments}}
+    # a damaged record counts for nothing: it is made again
+    recorded = {scale: recorded_tests(scale) for scale in {experiment.scale for experiment in experiments}}
     return plan(
         experiments,
         seeds=seeds,
@@ -220,12 +220,6 @@ def plan_of(
             (run.signature, protocol, f"seed{run.seed}") in recorded[run.scale] for protocol in run.experiment.protocols
         ),
     )
-
-
-def _recorded(scale: Scale) -> set[tuple[str, str, str]]:
-    """Signature, protocol and seed of the records that are intact, on whatever videos: a damaged one is made again."""
-    names = [path.stem.split("-") for path, damage in recorded(scale) if damage is None]
-    return {(name[0], name[1], name[-1]) for name in names}
 
 
 def _blocked(sources: Collection[Run], before: list[Step]) -> str:

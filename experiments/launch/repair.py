@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from ..files import Damage, DamagedError, beside, locked, read_json, set_aside, write_bytes, write_json
+from ..registry.recipe import Scale
 from ..results.collect import check_test
-from ..results.recorded import check_archive
+from ..results.recorded import check_archive, recorded_tests
 from ..results.verify_runs import walk
 from ..runs import journal
 from ..runs.directory import RunDirectory
@@ -21,6 +22,9 @@ from ..runs.jobs import Jobs
 from ..runs.look import CUT, SET_ASIDE, STARTED_OVER, TESTED_AGAIN, Look
 from ..runs.run import Run
 from ..runs.state import RunState, live_state
+
+# Signature, protocol and seed of the tests of a scale that have an intact record.
+_Recorded = Callable[[Scale], set[tuple[str, str, str]]]
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,26 @@ class Repair:
 
 def found(runs: Iterable[Run], jobs: Jobs) -> dict[Run, Damage]:
     """The first damage of each of ``runs`` that a launch would repair."""
-    first = ((run, next(_faults(run, jobs.look(run), jobs), None)) for run in runs)
+    recorded = cache(recorded_tests)
+    first = ((run, next(_faults(run, jobs.look(run), jobs, recorded), None)) for run in runs)
     return {run: fault.damage for run, fault in first if fault}
 
 
 def repair(runs: Iterable[Run], jobs: Jobs) -> list[Repair]:
     """Repair what is damaged of ``runs``. Hold the lock of the scale: nothing else may start them."""
     done: list[Repair] = []
+    recorded = cache(recorded_tests)
     for run in runs:
-        if next(_faults(run, jobs.look(run), jobs), None) is None:
+        if next(_faults(run, jobs.look(run), jobs, recorded), None) is None:
             continue
         path = run.directory.path
         if not path.is_dir():
-            done += _mend(run, _faults(run, run.look(), jobs))
+            done += _mend(run, _faults(run, run.look(), jobs, recorded))
             continue
         try:
             # as an attempt does that takes the run over: whoever came first is seen now
             with locked(path / ".claim.lock"):
-                done += _mend(run, _faults(run, run.look(), jobs))
+                done += _mend(run, _faults(run, run.look(), jobs, recorded))
         except OSError as error:
             damage = Damage(path, "cannot be written to", "make it writable")
             done.append(Repair(run, damage, error.strerror or str(error)))
@@ -83,7 +89,7 @@ def _mend(run: Run, faults: Iterator[Mending]) -> Iterator[Repair]:
             return
 
 
-def _faults(run: Run, look: Look, jobs: Jobs) -> Iterator[Mending]:
+def _faults(run: Run, look: Look, jobs: Jobs, recorded: _Recorded) -> Iterator[Mending]:
     """Defects of ``run`` that can be repaired now, in the order in which they are."""
     if not look.exists or live_state(look, jobs.job(run)):
         return
@@ -91,7 +97,7 @@ def _faults(run: Run, look: Look, jobs: Jobs) -> Iterator[Mending]:
     if not there.path.is_dir():
         yield from (Mending(damage, partial(set_aside, there.path)) for damage in look.damages)
         return
-    yield from _of_tests(there, look)
+    yield from _of_tests(run, look, recorded)
     if run.state(jobs.job(run), look=look) is RunState.DONE:
         # nothing but its tests is read any more
         return
@@ -105,22 +111,24 @@ def _faults(run: Run, look: Look, jobs: Jobs) -> Iterator[Mending]:
     yield from _of_other_notes(there)
 
 
-def _of_tests(run: RunDirectory, look: Look) -> Iterator[Mending]:
+def _of_tests(run: Run, look: Look, recorded: _Recorded) -> Iterator[Mending]:
+    there = run.directory
     told = set()
     for damage in look.of_results:
         told.add(damage.file.stem)
         yield Mending(damage, partial(_set_test_aside, damage.file))
     # a run that was restored from its records has neither: there is nothing to test again
-    if not any(run.checkpoints.glob("step-*.safetensors")):
+    if not any(there.checkpoints.glob("step-*.safetensors")):
         return
     for protocol in look.results:
-        if protocol in told:
+        # scores may be gigabytes: those that are collected are not read at every launch
+        if protocol in told or (run.signature, protocol, f"seed{run.seed}") in recorded(run.scale):
             continue
         try:
-            check_test(run, protocol)
+            check_test(there, protocol)
         except DamagedError as error:
             damage = Damage(error.damage.file, error.damage.what, TESTED_AGAIN)
-            yield Mending(damage, partial(_set_test_aside, run.result(protocol)))
+            yield Mending(damage, partial(_set_test_aside, there.result(protocol)))
 
 
 def _set_test_aside(file: Path) -> None:

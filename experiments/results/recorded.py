@@ -69,6 +69,12 @@ def recorded(scale: Scale) -> Iterator[tuple[Path, Damage | None]]:
             yield path, None
 
 
+def recorded_tests(scale: Scale) -> set[tuple[str, str, str]]:
+    """Signature, protocol and seed (``seed0``) of the intact records of ``scale``, on whatever videos."""
+    names = [path.stem.split("-") for path, damage in recorded(scale) if damage is None]
+    return {(name[0], name[1], name[-1]) for name in names}
+
+
 def check_archive(path: Path, *, remedy: str = REMEDY) -> None:
     """See that an npz is whole: its own checksums notice every flipped bit. Raises DamagedError."""
     read_bytes(path, remedy=remedy)

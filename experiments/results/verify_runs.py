@@ -27,7 +27,8 @@ _WEIGHTS = "delete it: it is made again from the newest checkpoint where runs th
 class Walk:
     """A journal read from its beginning to the first line that does not belong there, or to its end.
 
-    ``end`` is the byte after the last good line and ``step`` its step, ``lacking`` the steps between that no line has.
+    ``end`` is the byte after the last good line and ``step`` its step; ``lacking`` are the steps between that no line
+    has and none says are lost. Those that a line says are lost are known to record and plots.
     """
 
     end: int = 0
@@ -37,7 +38,7 @@ class Walk:
 
 
 def walk(path: Path) -> Walk:
-    """Read the journal at ``path``: its steps go up, by one where none is lacking."""
+    """Read the journal at ``path``: its steps go up, by one where none is lacking or lost."""
     end = step = 0
     lacking: list[range] = []
     damage = None
@@ -46,7 +47,7 @@ def walk(path: Path) -> Walk:
             if entry.step <= step:
                 damage = Damage(path, f"step {entry.step} comes after step {step}", CUT)
                 break
-            if entry.step > step + 1:
+            if entry.step > step + 1 and entry.missing != (step + 1, entry.step - 1):
                 lacking.append(range(step + 1, entry.step))
             end, step = offset, entry.step
     except DamagedError as error:

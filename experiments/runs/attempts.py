@@ -71,8 +71,8 @@ class Submission:
     ``at`` is when, in seconds since the epoch; ``log`` what the job prints, ``profile`` where it was sent.
     ``attempts``: the number of the run's last attempt before it, 0 if there was none; None in notes of earlier
     versions. ``unstarted``: how many submissions right before it ended without an attempt. ``gpu``: the one that a
-    process of this machine was given, as CUDA_VISIBLE_DEVICES names it. ``refused``: what sbatch said
-    when it did not take a later one.
+    process of this machine was given, as CUDA_VISIBLE_DEVICES names it. ``refused``: what sbatch said when it did not
+    take a later one.
     """
 
     profile: str
@@ -111,9 +111,10 @@ class Submission:
     def note(self, run: RunDirectory) -> None:
         """Keep this in the directory of ``run``."""
         content = asdict(self)
-        if self.refused is None:
+        for name in ("attempts", "refused"):
             # code that jobs were pinned to earlier knows no such field
-            del content["refused"]
+            if content[name] is None:
+                del content[name]
         write_json(run.submission, content)
 
 

@@ -143,6 +143,20 @@ def test_scores_of_another_run_are_noticed() -> None:
     assert "is the record of another test" in repaired.damage.what
 
 
+def test_scores_that_have_a_record_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(DONE)
+    [protocol] = run.experiment.protocols
+    read: list[str] = []
+    monkeypatch.setattr("experiments.launch.repair.check_test", lambda there, protocol: read.append(protocol))
+    assert mend(run) == []
+    assert set(read) == {protocol}
+    read.clear()
+    recorded = {(run.signature, protocol, f"seed{run.seed}")}
+    monkeypatch.setattr("experiments.launch.repair.recorded_tests", lambda scale: recorded)
+    assert mend(run) == []
+    assert read == []
+
+
 @pytest.mark.parametrize("has_older", [slow(True), False])
 def test_steps_that_the_journal_lost_are_computed_again_where_an_older_checkpoint_is_left(
     has_older: bool, made: Path, monkeypatch: pytest.MonkeyPatch

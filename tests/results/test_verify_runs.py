@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from experiments.cli.main import app
 from experiments.registry.recipe import Scale
-from experiments.results.verify_runs import verify_runs
+from experiments.results.verify_runs import Walk, verify_runs, walk
 from experiments.runs.directory import RunDirectory
+from experiments.runs.journal import Journal, missing_steps
 from tests.support.damages import DAMAGES, Damaging, empty, flipped, half, missing
 from tests.support.tiny_runs import DONE, STOPPED, run_of
 
@@ -103,6 +104,15 @@ def test_copies_and_runs_of_no_recipe_are_counted(runs: Path) -> None:
     found = verify_runs(Scale.TINY)
     assert (found.intact, len(found.orphans), len(found.strays)) == (3, 1, 1)
     assert "scale tiny: 1 runs of recipes that no table has" in verified(code=0)
+
+
+def test_steps_that_a_line_says_are_lost_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        for step in (1, 2, 6):
+            journal.write(step, {"train/loss": 1.0})
+    assert walk(path) == Walk(end=path.stat().st_size, step=6)
+    assert missing_steps(path, last=6) == ((3, 5),)
 
 
 def test_the_recipe_of_another_run_is_named() -> None:

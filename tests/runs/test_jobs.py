@@ -302,9 +302,7 @@ def test_no_clock_decides_whether_a_job_has_begun(
 def test_notes_of_earlier_versions_are_read(run: Run) -> None:
     attempt(run, job="7", number=1)
     submit(run, "7")
-    content = json.loads(run.directory.submission.read_text())
-    del content["attempts"]
-    run.directory.submission.write_text(json.dumps(content))
+    assert "attempts" not in json.loads(run.directory.submission.read_text())
     for job, began, unstarted in (("7", 1.0, False), ("6", 1.0, True), ("6", time.time(), False)):
         attempt(run, job=job, began=began)
         submission = Submission.of(run.directory)
@@ -321,3 +319,11 @@ def test_an_attempt_of_an_earlier_start_of_the_same_job_is_over(run: Run, monkey
     second = Ownership(run.directory)
     assert (first.number, second.number) == (1, 2)
     second.check()
+
+
+def test_a_note_of_an_earlier_version_stays_readable_to_it(run: Run) -> None:
+    # as code that jobs were pinned to before wrote it
+    before = Submission(profile="gpu", at=1.0, log="/log", job="7")
+    before.note(run.directory)
+    assert not {"attempts", "refused"} & json.loads(run.directory.submission.read_text()).keys()
+    assert Submission.of(run.directory) == before
