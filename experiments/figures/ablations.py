@@ -15,9 +15,11 @@ from matplotlib.lines import Line2D
 from vswin.config import family_of_fields
 
 from .. import folders
+from ..registry.recipe import Scale
 from ..registry.table import Table, Variant
-from ..results.comparison import Results, compare, rows_at
+from ..results.comparison import Results, compare, printed_difference, rows_at
 from ..results.record import load_details
+from ..results.verdicts import Verdict
 
 _PALETTE = "colorblind"
 
@@ -68,33 +70,38 @@ def effects(tables: Iterable[Table], results: Results) -> pd.DataFrame:
     """
     content = []
     for table in tables:
-        rows = {row.variant: row for row in compare(table, results)}
-        for variant, row in rows.items():
+        for row in compare(table, results):
             if row.difference is None:
                 continue
-            baseline = table.baseline_of(variant)
-            printed = (
-                variant.paper.top1 - baseline.paper.top1 if variant.paper and baseline and baseline.paper else np.nan
-            )
+            # at scale paper a row has a verdict on its number, too
+            judgement = row.difference_verdict if results.scale is Scale.PAPER else row.verdict
+            printed = printed_difference(row)
             content.append(
                 {
                     "table": table.id,
-                    "row": variant.title,
+                    "row": row.variant.title,
                     "difference": row.difference.mean,
                     "half": row.difference.half() or np.nan,
-                    "verdict": row.verdict.verdict.value if row.verdict else "",
-                    "paper": printed,
+                    "verdict": judgement.verdict.value if judgement else "",
+                    "paper": np.nan if printed is None else printed,
                 }
             )
     return pd.DataFrame(content, columns=["table", "row", "difference", "half", "verdict", "paper"])
 
 
 def draw_effects(frame: pd.DataFrame) -> Figure:
-    """``effects`` as points with intervals, a panel per table; an interval that holds zero decides nothing."""
+    """``effects`` as points with intervals, a panel per table, and the paper's as diamonds; verdicts go by p."""
     names = list(dict.fromkeys(frame["table"]))
     heights = [int((frame["table"] == name).sum()) for name in names]
     palette = sns.color_palette(_PALETTE)
-    colours = {"agrees": palette[2], "disagrees": palette[3], "underpowered": palette[7], "": palette[0]}
+    colours = {
+        Verdict.AGREES: palette[2],
+        Verdict.DISAGREES: palette[3],
+        Verdict.UNDERPOWERED: palette[7],
+        Verdict.PAPER_CANNOT_TELL: palette[4],
+        # the paper has no such row
+        "": palette[0],
+    }
     figure, axes = plt.subplots(
         len(names),
         1,
@@ -116,6 +123,7 @@ def draw_effects(frame: pd.DataFrame) -> Figure:
                 capsize=3,
                 markersize=5,
             )
+        axis.plot(part["paper"], part.index, "D", color="0.2", markerfacecolor="none", markersize=6)
         axis.axvline(0, color="0.4", linewidth=1)
         axis.set_yticks(range(len(part)), part["row"])
         axis.set(ylim=(-0.7, len(part) - 0.3))
@@ -126,12 +134,13 @@ def draw_effects(frame: pd.DataFrame) -> Figure:
     axes[-1, 0].set_xlabel("top-1 against the block's baseline, points (95 % over seeds and test videos)")
     used = [verdict for verdict in colours if (frame["verdict"] == verdict).any()]
     handles = [Line2D([], [], marker="o", linestyle="", color=colours[verdict]) for verdict in used]
+    handles.append(Line2D([], [], marker="D", linestyle="", color="0.2", markerfacecolor="none"))
     figure.legend(
         handles,
-        [verdict or "not in the paper" for verdict in used],
+        [*(verdict or "not in the paper" for verdict in used), "the paper's"],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=len(used),
+        ncols=len(handles),
         frameon=False,
     )
     figure.tight_layout()
