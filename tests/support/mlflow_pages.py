@@ -31,6 +31,8 @@ def a_page(*, width: int = 1600, height: int = 900) -> Iterator[Page]:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
         page = browser.new_page(viewport={"width": width, "height": height})
+        # MLflow opens a chat window the first time it sees a browser
+        page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
         page.set_default_timeout(1000 * SECONDS)
         yield page
         browser.close()
@@ -60,21 +62,11 @@ def _found(log: Path) -> list[str]:
     return re.findall(r"^http://\S+$", log.read_text(), re.M)
 
 
-def close_assistant(page: Page) -> None:
-    """MLflow opens a chat window the first time it sees a browser."""
-    chat = page.get_by_text("MLflow Assistant")
-    with contextlib.suppress(Exception):
-        chat.wait_for(timeout=10_000)
-        page.get_by_role("button", name="Close").last.click(timeout=5_000)
-        chat.wait_for(state="hidden", timeout=10_000)
-
-
 def picture(table: str, file: Path) -> None:
     """Table and charts of ``table``, as its saved view opens them."""
     with addresses(table, "--records") as (view, *_), a_page(width=1440, height=810) as page:
         page.goto(f"{view}&compareRunsMode=CHART")
         page.get_by_text("matching runs").wait_for()
-        close_assistant(page)
         page.get_by_text("Exit shared view").first.wait_for()
         page.locator("svg.main-svg").first.wait_for()
         # the lines come one after another
