@@ -212,7 +212,7 @@ def _numbers(rows: Sequence[ComparedRow]) -> pd.DataFrame:
         content.append(
             {
                 "block": row.variant.block,
-                "row": row.variant.label,
+                "row": row.variant.name_in_block,
                 "id": row.variant.id,
                 "seeds": len(row.trained),
                 **_spread("top1", row.top1),

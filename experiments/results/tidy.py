@@ -48,7 +48,7 @@ def tidy(scale: Scale, rows: Iterable[ComparedRow]) -> pd.DataFrame:
             "scale": scale.value,
             "table": row.variant.table,
             "block": row.variant.block or None,
-            "row": row.variant.label,
+            "row": row.variant.name_in_block,
             "id": row.variant.id,
             **line,
         }
