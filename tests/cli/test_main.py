@@ -194,8 +194,9 @@ def test_all_tables_are_rendered_and_fit_a_terminal(
     lines = vswin("tables", "--scale", scale).stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert not any("\u2026" in line for line in lines)
-    written = {path.stem for path in (home / "results" / scale / "tables").iterdir()}
-    assert written == {table.id for table in tables_at(Scale(scale))}
+    written = {path.name for path in (home / "results" / scale / "tables").iterdir()}
+    endings = (".md", ".csv", ".html", ".tex", "-column.tex")
+    assert written == {f"{table.id}{end}" for table in tables_at(Scale(scale)) for end in endings} | {"all.csv"}
 
 
 def test_planning_the_whole_paper_needs_neither_data_nor_weights(vswin: Vswin) -> None:
