@@ -20,9 +20,9 @@ from experiments.launch.plan import plan_now
 from experiments.registry.catalogue import experiments, find_table
 from experiments.registry.recipe import Scale
 from experiments.results.record import Record, load
-from experiments.runs import journal
+from experiments.runs import journal, slurm
 from experiments.runs.attempts import Attempt, Submission
-from experiments.runs.jobs import Failure, Jobs, Phase
+from experiments.runs.jobs import Failure, Phase
 from experiments.runs.run import Run
 from tests.support.command_line import Vswin, vswin_command
 from tests.support.mlflow_points import journal_points, mlflow_points, mlflow_run
@@ -153,11 +153,13 @@ def job_of(run: Run) -> str:
 
 def ended(run: Run) -> Failure | None:
     """How the job of ``run`` ended; waits for it."""
-    job = eventually(
+    job = job_of(run)
+    # of Slurm itself: nobody else asks about the job of a run that is done
+    found = eventually(
         f"the job of {run.directory.path} ends",
-        lambda: (found := Jobs([run]).job(run)) and found.phase is Phase.ENDED and found,
+        lambda: (seen := slurm.look({job}).get(job)) and seen.phase is Phase.ENDED and seen,
     )
-    return job.failure
+    return found.failure
 
 
 @pytest.fixture(scope="module")
@@ -562,6 +564,9 @@ def test_what_slurm_refuses_and_what_does_not_fit(
     own_profiles = tmp_path / "profiles.toml"
     monkeypatch.setenv("VSWIN_PROFILES", str(own_profiles))
     on_own = ("launch", "table4", "table6", "--seeds", "1", *ON_TEST, "own")
+    # Slurm shows jobs of other tests for a while
+    every_job = ("squeue", "--noheader", "--array", "--states=all", "--format=%i")
+    before = set(cluster.call(*every_job).split())
     for line, reason in (
         ('memory = "400GB"', "Requested node configuration is not available"),
         ('gpus = 1\ngpu_type = "h900"', "Requested node configuration is not available"),
@@ -576,7 +581,7 @@ def test_what_slurm_refuses_and_what_does_not_fit(
         # words may be broken at the end of a line
         shown = vswin("status", "table4", "--scale", "tiny", "--seeds", "1").stdout
         assert "".join(reason.split()) in "".join(shown.split())
-    assert not cluster.call("squeue", "--noheader", "--states=all", "--format=%j").count("vswin-tiny-5runs")
+    assert set(cluster.call(*every_job).split()) <= before
     own_profiles.write_text(
         '[own]\naccount = "vswin"\nmemory = "1000M"\ntime = "30"\noptions = { begin = "now+1day" }\n'
     )
