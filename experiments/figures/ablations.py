@@ -99,6 +99,7 @@ def draw_effects(frame: pd.DataFrame) -> Figure:
         Verdict.DISAGREES: palette[3],
         Verdict.UNDERPOWERED: palette[7],
         Verdict.PAPER_CANNOT_TELL: palette[4],
+        Verdict.DID_NOT_LEARN: palette[5],
         # the paper has no such row
         "": palette[0],
     }

@@ -132,16 +132,13 @@ def _verdicts(results: Results) -> str:
         if results.scale is Scale.PAPER
         else "a verdict compares the direction of a difference with the paper's, never a number"
     )
-    parts = [f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}."]
-    for verdict, word in ((Verdict.AGREES, "agree"), (Verdict.DISAGREES, "disagree")):
-        mine = [row for row in rows if row.verdict and row.verdict.verdict is verdict]
-        if floored := sum(bool(row.floor or row.baseline_floor) for row in mine):
-            parts.append(
-                f"Of the rows that {word}, {floored} were not shown to be better than guessing or than the control "
-                "without attention in time, or stand against a baseline that was not; the notes under the tables name "
-                "them."
-            )
-    return " ".join(parts)
+    text = f"Scale {results.scale}, rows by verdict: {counts or 'none'}. Here {claim}."
+    if Verdict.DID_NOT_LEARN in given:
+        text += (
+            " A row did not learn if it, or its baseline, was not shown to be better than guessing or than the control "
+            "without attention in time; the notes under the tables name them."
+        )
+    return text
 
 
 def _seeds(results: Results) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
@@ -29,6 +29,7 @@ from .verdicts import (
     Judgement,
     against_direction,
     against_printed,
+    did_not_learn,
     of_published_weights,
 )
 from .verify import verify
@@ -88,6 +89,19 @@ class Results:
         if table.id not in self._compared:
             self._compared[table.id] = _comparisons(table, self)
         return self._compared[table.id]
+
+    @cached_property
+    def _floors(self) -> dict[str, Floor | None]:
+        """What rows were found not to be better than, by their ids."""
+        return {}
+
+    def floor(self, variant: Variant) -> Floor | None:
+        """What the trainings of ``variant`` are not shown to be better than; None also where there are too few."""
+        if variant.id not in self._floors:
+            trained = self.trained(variant)
+            own = self.estimate(trained) if trained else None
+            self._floors[variant.id] = _floor(self, variant, trained, own) if own and own.half() else None
+        return self._floors[variant.id]
 
     def _of(self, kind: RecordKind, variant: Variant) -> list[Record]:
         if self.scale not in variant.scales:
@@ -151,13 +165,20 @@ class Results:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The top-1 of a row minus that of one above it, and its p corrected over everything that the table compares."""
+    """The top-1 of a row minus that of one above it, and its p corrected over everything that the table compares.
+
+    ``unlearnt``: True for the row, and for the one above it, if it was not shown to have learnt.
+    """
 
     difference: Estimate
     p: float | None
+    unlearnt: tuple[bool, bool] = (False, False)
 
     def judged(self, printed: float, scale: Scale) -> Judgement:
         """The verdict on it, if the paper prints numbers that differ by ``printed``."""
+        row, baseline = self.unlearnt
+        if row or baseline:
+            return did_not_learn(row=row, baseline=baseline)
         correction = 1.0 if self.p is None or not self.difference.p else self.p / self.difference.p
         margin = TIE_MARGIN_PAPER if scale is Scale.PAPER else TIE_MARGIN
         return against_direction(self.difference, printed, correction=correction, tie_margin=margin)
@@ -189,8 +210,8 @@ class ComparedRow:
     ``baseline`` is what it is held against, ``control`` the row without attention in time that it should be above.
     ``videos`` is half the 95 % interval of top-1 over test videos, as against seeds. ``difference`` is top-1 against
     the baseline of the block, ``p`` its p corrected over the table. Verdicts: see ``verdicts``; at scale paper that on
-    the difference stands beside that on the number. ``floor``: what it has not been shown to be better than, however
-    its difference turned out; ``baseline_floor``: what its baseline has not.
+    the difference stands beside that on the number. ``floor``: what it has not been shown to be better than, and so did
+    not learn; ``baseline_floor``: what its baseline has not.
     """
 
     variant: Variant
@@ -219,9 +240,11 @@ def printed_difference(row: ComparedRow) -> float | None:
     return row.variant.paper.top1 - row.baseline.paper.top1
 
 
-def marks(row: ComparedRow) -> str:
-    """† for a row that ``ComparedRow.floor`` speaks of, ‡ for one whose baseline it speaks of."""
-    return "†" * (row.floor is not None) + "‡" * (row.baseline_floor is not None)
+def unlearnt(row: ComparedRow) -> str | None:
+    """Who did not learn, for programs: row, baseline or both; None if neither or not known."""
+    if row.floor and row.baseline_floor:
+        return "both"
+    return "row" if row.floor else "baseline" if row.baseline_floor else None
 
 
 @dataclass(frozen=True)
@@ -240,12 +263,7 @@ def rows_at(table: Table, scale: Scale) -> tuple[Variant, ...]:
 
 def compare(table: Table, results: Results) -> list[ComparedRow]:
     """``table``'s rows in the paper's order."""
-    rows = [_row(table, variant, results) for variant in rows_at(table, results.scale)]
-    floors = {row.variant: row.floor for row in rows}
-    return [
-        replace(row, baseline_floor=floors[baseline]) if (baseline := _baseline(table, row.variant)) else row
-        for row in rows
-    ]
+    return [_row(table, variant, results) for variant in rows_at(table, results.scale)]
 
 
 def _row(table: Table, variant: Variant, results: Results) -> ComparedRow:
@@ -256,6 +274,11 @@ def _row(table: Table, variant: Variant, results: Results) -> ComparedRow:
     if variant.recipe and variant.paper and baseline and baseline.paper:
         printed = variant.paper.top1 - baseline.paper.top1
         against_baseline = contrast.judged(printed, results.scale) if contrast else NOT_RUN
+    floor = results.floor(variant)
+    baseline_floor = results.floor(baseline) if baseline and trained else None
+    if floor and against_baseline is None:
+        # a baseline, and what the paper has no number for
+        against_baseline = did_not_learn(row=True, baseline=baseline_floor is not None)
     top1, top5, published_verdict = against_baseline, None, None
     if results.scale is Scale.PAPER:
         top1, top5 = (_against_printed(variant, results, trained, k) for k in (1, 5))
@@ -277,7 +300,8 @@ def _row(table: Table, variant: Variant, results: Results) -> ComparedRow:
         verdict_top5=top5,
         difference_verdict=against_baseline if results.scale is Scale.PAPER else None,
         published_verdict=published_verdict,
-        floor=_floor(results, variant, trained, own) if own and own.half() else None,
+        floor=floor,
+        baseline_floor=baseline_floor,
     )
 
 
@@ -385,7 +409,11 @@ def _comparisons(table: Table, results: Results) -> Comparisons:
                 assert difference is not None
                 differences[first.name, second.name] = difference
     ps = _corrected(differences)
-    contrasts = {key: Contrast(difference, ps.get(key)) for key, difference in differences.items()}
+    floors = {variant.name: results.floor(variant) is not None for variant in shown}
+    contrasts = {
+        (first, second): Contrast(difference, ps.get((first, second)), (floors[second], floors[first]))
+        for (first, second), difference in differences.items()
+    }
     return Comparisons(contrasts, pairs, twins)
 
 

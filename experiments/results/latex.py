@@ -9,7 +9,7 @@ from enum import Enum
 
 from ..registry.recipe import Scale
 from ..registry.table import Table
-from .comparison import ComparedRow, marks, printed_difference
+from .comparison import ComparedRow, printed_difference
 from .verdicts import Judgement, Verdict
 
 
@@ -29,8 +29,6 @@ _SIGNS = {
     "↑": r"$\uparrow$",
     "<": r"$<$",
     ">": r"$>$",
-    "†": r"\dag{}",
-    "‡": r"\ddag{}",
 }
 # A verdict in a page's and in a column's room.
 _VERDICTS = {
@@ -40,6 +38,7 @@ _VERDICTS = {
     Verdict.DISAGREES: ("disagrees", "$-$"),
     Verdict.UNDERPOWERED: ("underpow.", "?"),
     Verdict.PAPER_CANNOT_TELL: ("cannot tell", r"$\approx$"),
+    Verdict.DID_NOT_LEARN: ("not learnt", r"$\emptyset$"),
     Verdict.NOT_RUN: ("not run", r"$\circ$"),
 }
 # More rows than this are set smaller, so that a table stays on its page.
@@ -105,8 +104,8 @@ def _groups(rows: Sequence[ComparedRow], scale: Scale, width: Width) -> list[tup
         ("r@{ }l", "top-1", [_mean(row) for row in rows]),
         ("r@{ }l", "diff." if narrow else "difference", [_difference(row) for row in rows]),
         ("r", "$p$", ["" if narrow else _p(row.p) for row in rows]),
-        ("l", "v." if narrow else "verdict", [_verdict(row.verdict, row, width) for row in rows]),
-        ("l", "v., diff.", [_verdict(row.difference_verdict, row, width) for row in rows]),
+        ("l", "v." if narrow else "verdict", [_verdict(row.verdict, width) for row in rows]),
+        ("l", "v., diff.", [_verdict(row.difference_verdict, width) for row in rows]),
         ("r", "weights", [_number(row.published.top1 if row.published else None) for row in rows]),
     ]
     paper: list[Column] = [
@@ -229,10 +228,8 @@ def _p(p: float | None) -> str:
     return "--" if p is None else "$<$0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _verdict(judgement: Judgement | None, row: ComparedRow, width: Width) -> str:
-    if judgement is None:
-        return "--"
-    return _VERDICTS[judgement.verdict][width is Width.COLUMN] + escape(marks(row))
+def _verdict(judgement: Judgement | None, width: Width) -> str:
+    return "--" if judgement is None else _VERDICTS[judgement.verdict][width is Width.COLUMN]
 
 
 def _notes(rows: Sequence[ComparedRow], width: Width, label: str, notes: Sequence[str]) -> list[str]:
@@ -243,9 +240,6 @@ def _notes(rows: Sequence[ComparedRow], width: Width, label: str, notes: Sequenc
         if verdict in used and _VERDICTS[verdict][width is Width.COLUMN] != verdict
     ]
     told = [f"Verdicts: {', '.join(signs)}."] if signs else []
-    if any(row.floor for row in rows):
-        told.append(r"\dag{} Not shown to be better than guessing or than its control;")
-        told.append(r"\ddag{} against a baseline that was not.")
     return [
         "",
         r"{\footnotesize\sloppy\emergencystretch=3em",

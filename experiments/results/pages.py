@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,10 +23,10 @@ from .comparison import (
     Results,
     compare,
     is_same_measurement,
-    marks,
     ordering,
     printed_difference,
     rows_at,
+    unlearnt,
 )
 from .latex import Width
 from .record import Record
@@ -108,10 +108,7 @@ def summary(every: Iterable[Results]) -> pd.DataFrame:
 
 
 def named_effects(results: Results) -> pd.DataFrame:
-    """Every row with a verdict: the effect here and in the paper, in points, as text.
-
-    † marks rows that ``ComparedRow.floor`` speaks of, ‡ those whose baseline it speaks of.
-    """
+    """Every row with a verdict: the effect here and in the paper, in points, as text."""
     content = []
     for table in tables_at(results.scale):
         for row in compare(table, results):
@@ -124,7 +121,7 @@ def named_effects(results: Results) -> pd.DataFrame:
                         "against": row.baseline.name,
                         "difference": _difference(row),
                         "difference, paper": f"{printed + 0.0:+.1f}",
-                        "verdict": f"{row.verdict.verdict} {marks(row)}".strip(),
+                        "verdict": str(replace(row.verdict, needs="")),
                     }
                 )
     return pd.DataFrame(content)
@@ -153,7 +150,7 @@ def _cells(rows: Sequence[ComparedRow], scale: Scale) -> pd.DataFrame:
                 "seeds": str(len(row.trained)) if row.variant.recipe else DASH,
                 "difference": _difference(row),
                 "p": DASH if row.p is None else "<0.001" if row.p < 0.001 else f"{row.p:.3f}",
-                "verdict": " ".join(filter(None, (_verdict(row.verdict), marks(row) if row.verdict else ""))),
+                "verdict": _verdict(row.verdict),
                 "verdict, top-5": _verdict(row.verdict_top5),
                 "verdict, difference": _verdict(row.difference_verdict),
                 "top-1, published weights": _number(weights.top1 if weights else None, 1),
@@ -224,7 +221,7 @@ def _numbers(rows: Sequence[ComparedRow]) -> pd.DataFrame:
                 "p": difference.p if difference else None,
                 "p_holm": row.p,
                 **_judged("verdict", row.verdict),
-                "marks": marks(row) or None,
+                "did_not_learn": unlearnt(row),
                 **_judged("verdict_top5", row.verdict_top5),
                 **_judged("verdict_difference", row.difference_verdict),
                 "published_top1": row.published.top1 if row.published else None,
@@ -317,9 +314,15 @@ def _order(pairs: Sequence[Pair]) -> list[str]:
         return []
     counts = {
         verdict: sum(pair.judgement.verdict is verdict for pair in pairs)
-        for verdict in (Verdict.AGREES, Verdict.DISAGREES, Verdict.UNDERPOWERED, Verdict.PAPER_CANNOT_TELL)
+        for verdict in (
+            Verdict.AGREES,
+            Verdict.DISAGREES,
+            Verdict.UNDERPOWERED,
+            Verdict.PAPER_CANNOT_TELL,
+            Verdict.DID_NOT_LEARN,
+        )
     }
-    words = ("agree", "disagree", "undecided", "which the paper cannot tell")
+    words = ("agree", "disagree", "undecided", "which the paper cannot tell", "with a row that did not learn")
     text = ", ".join(f"{count} {word}" for word, count in zip(words, counts.values(), strict=True))
     wrong = [
         f"{pair.first.label} and {pair.second.label}" for pair in pairs if pair.judgement.verdict is Verdict.DISAGREES
@@ -345,8 +348,8 @@ def _floors(rows: Sequence[ComparedRow]) -> list[str]:
     names = _names(rows)
     found = {floor: [names[row.variant] for row in rows if row.floor is floor] for floor in Floor}
     return [
-        f"Not shown to be better than {floor}, at 95 %: {'; '.join(named)}. A verdict on such a row, or against it, "
-        "says what became of it here, not how it compares once it has learnt."
+        f"Did not learn: not shown to be better than {floor}, at 95 %: {'; '.join(named)}. Nothing is concluded from "
+        "or against such a row: it shows what became of it here, not how it compares once it has learnt."
         for floor, named in found.items()
         if named
     ]

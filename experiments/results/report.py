@@ -18,7 +18,7 @@ from ..registry.catalogue import tables_at
 from ..registry.recipe import Scale
 from ..registry.table import Table
 from . import checklist, drawings
-from .comparison import ComparedRow, Results, compare, marks, printed_difference
+from .comparison import ComparedRow, Results, compare, printed_difference
 from .drawings import number
 from .pages import Page, page
 from .record import Record
@@ -36,14 +36,13 @@ _SIGNS = {
     Verdict.DISAGREES: ("\N{MULTIPLICATION SIGN}", "bad"),
     Verdict.UNDERPOWERED: ("?", "open"),
     Verdict.PAPER_CANNOT_TELL: ("\N{ALMOST EQUAL TO}", "none"),
+    Verdict.DID_NOT_LEARN: ("\N{EMPTY SET}", "none"),
     Verdict.NOT_RUN: ("\N{WHITE CIRCLE}", "open"),
 }
-_MARKS = ["\N{DAGGER}", "\N{DOUBLE DAGGER}"]
-_FLOOR = (
-    "Not shown to be better than guessing, or than the control without attention in time, at 95 %: what became of this "
-    "row here, not how it compares once it has learnt."
+_DID_NOT_LEARN = (
+    "Did not learn: the row, or its baseline, is not shown to be better than guessing, or than the control without "
+    "attention in time, at 95 %. Nothing is concluded from it or against it."
 )
-_BASELINE_FLOOR = "Held against a baseline that was not shown to be better than guessing or than its control."
 
 
 def default_path(scale: Scale) -> Path:
@@ -103,8 +102,7 @@ def _strip(run: Mapping[str, tuple[Table, Sequence[ComparedRow]]]) -> str:
     for name, rows in judged.items():
         signs = " ".join(
             f'<span class="verdict {_SIGNS[row.verdict.verdict][1]}" title="{_text(row.variant.label)}: '
-            f'{_text(str(row.verdict))}"><b>{_SIGNS[row.verdict.verdict][0]}</b>'
-            f"<sup>{marks(row)}</sup></span>"
+            f'{_text(str(row.verdict))}"><b>{_SIGNS[row.verdict.verdict][0]}</b></span>'
             for row in rows
             if row.verdict
         )
@@ -112,17 +110,10 @@ def _strip(run: Mapping[str, tuple[Table, Sequence[ComparedRow]]]) -> str:
             lines.append(f'<li><a href="#{name}">{name}</a><span class="marks">{signs}</span></li>')
     unordered = ", ".join(f'<a href="#{name}">{name}</a>' for name, rows in judged.items() if not rows)
     rest = f"<p>Measured, without a difference to judge: {unordered}.</p>" if unordered else ""
-    floors = "".join(
-        f"<p class=soft>{mark} {text}</p>"
-        for mark, text, there in (
-            (_MARKS[0], _FLOOR, any(row.floor for rows in judged.values() for row in rows)),
-            (_MARKS[1], _BASELINE_FLOOR, any(row.baseline_floor for rows in judged.values() for row in rows)),
-        )
-        if there
-    )
+    explained = f"<p class=soft>{_DID_NOT_LEARN}</p>" if counts[Verdict.DID_NOT_LEARN] else ""
     return (
         f'<h2 id="verdicts">Verdicts</h2>\n<ul class="counts">{boxes}</ul>\n'
-        f'<ul class="strip">{"".join(lines)}</ul>\n{rest}{floors}\n'
+        f'<ul class="strip">{"".join(lines)}</ul>\n{rest}{explained}\n'
         if run
         else '<h2 id="verdicts">Verdicts</h2>\n<p>Nothing was run at this scale yet.</p>\n'
     )
@@ -139,7 +130,8 @@ def _verdict(judgement: Judgement | None) -> str:
     if judgement is None:
         return DASH
     sign, kind = _SIGNS[judgement.verdict]
-    needs = f' <span class="needs">(needs {_text(judgement.needs)})</span>' if judgement.needs else ""
+    more = str(judgement).removeprefix(judgement.verdict).strip()
+    needs = f' <span class="needs">{_text(more)}</span>' if more else ""
     return f'<span class="verdict {kind}"><b>{sign}</b> {judgement.verdict}</span>{needs}'
 
 
@@ -165,7 +157,7 @@ def _section(shown: Page, rows: Sequence[ComparedRow], results: Results, *, reco
 
 def _great_table(table: Table, rows: Sequence[ComparedRow], scale: Scale, *, records: str) -> GT:
     """The numbers with row groups and spanners; columns that say nothing are left out."""
-    from great_tables import GT, loc
+    from great_tables import GT
 
     content = pd.DataFrame([_cells(row, scale, records=records) for row in rows])
     empty = [name for name in content if name not in ("row", "block") and set(content[name]) <= {"", DASH}]
@@ -178,17 +170,7 @@ def _great_table(table: Table, rows: Sequence[ComparedRow], scale: Scale, *, rec
     built = built.tab_spanner("ours", ours).tab_spanner("paper", paper) if paper else built.tab_spanner("ours", ours)
     built = built.cols_label({name: _HEADS.get(name, name.partition(" ")[2]) for name in [*ours, *paper]})
     words = [name for name in (*ours, *paper) if name in _LEFT]
-    built = built.cols_align("right").cols_align("left", columns=words).fmt_passthrough(escape=False)
-    built = built.opt_footnote_marks(_MARKS)
-    floors = [index for index, row in enumerate(rows) if row.floor]
-    for text, name, chosen in (
-        (_FLOOR, "ours top-1", floors),
-        (_FLOOR, "ours verdict", [index for index in floors if rows[index].verdict]),
-        (_BASELINE_FLOOR, "ours verdict", [index for index, row in enumerate(rows) if row.baseline_floor]),
-    ):
-        if chosen and name in content:
-            built = built.tab_footnote(text, loc.body(columns=name, rows=chosen), placement="right")
-    return built
+    return built.cols_align("right").cols_align("left", columns=words).fmt_passthrough(escape=False)
 
 
 _HEADS = {

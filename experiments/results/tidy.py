@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from ..registry.recipe import Scale
-from .comparison import ComparedRow, marks, printed_difference
+from .comparison import ComparedRow, printed_difference, unlearnt
 from .statistics import Summary
 from .verdicts import Judgement
 
@@ -35,8 +35,8 @@ COLUMNS = {
     "p_holm": "Float64",
     "verdict": "string",
     "needs": "string",
-    # † and ‡ as under the tables
-    "marks": "string",
+    # who was not shown to have learnt: row, baseline or both
+    "did_not_learn": "string",
     "record": "string",
 }
 
@@ -136,7 +136,7 @@ def _of(summary: Summary | None) -> dict[str, object]:
 
 
 def _judged(judgement: Judgement | None, row: ComparedRow) -> dict[str, object]:
-    found: dict[str, object] = {"marks": marks(row) or None}
+    found: dict[str, object] = {"did_not_learn": unlearnt(row)}
     if judgement:
         found |= {"verdict": judgement.verdict.value, "needs": judgement.needs or None}
     return found

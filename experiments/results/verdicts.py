@@ -23,6 +23,10 @@ tell*. If the paper prints the same number twice, the row *agrees* if the 90 % i
 scale paper), *disagrees* if it lies wholly outside. The same rule holds every pair of a block's rows against the
 paper's order, with the same p.
 
+Nothing is concluded from or against a row that was not shown to be better than its control, the same model without
+attention in time, or than guessing: that row, and every row held against it, *did not learn*, whatever p. It says what
+became of it in the time that it had, not how it compares once it has learnt.
+
 One seed decides nothing. Nothing measured: *not run*.
 """
 
@@ -61,22 +65,35 @@ class Verdict(StrEnum):
     DISAGREES = "disagrees"
     UNDERPOWERED = "underpowered"
     PAPER_CANNOT_TELL = "the paper cannot tell"
+    DID_NOT_LEARN = "did not learn"
     NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, and where it is underpowered what would decide it: so many ``seeds``, None if seeds would not."""
+    """A verdict, and where it is underpowered what would decide it: so many ``seeds``, None if seeds would not.
+
+    ``whose``: in words, who did not learn where it is not the row itself.
+    """
 
     verdict: Verdict
     needs: str = ""
     seeds: int | None = None
+    whose: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verdict} (needs {self.needs})" if self.needs else self.verdict.value
+        if self.needs:
+            return f"{self.verdict} (needs {self.needs})"
+        return f"{self.verdict} ({self.whose})" if self.whose else self.verdict.value
 
 
 NOT_RUN = Judgement(Verdict.NOT_RUN)
+
+
+def did_not_learn(*, row: bool, baseline: bool) -> Judgement:
+    """The verdict where the ``row``, its ``baseline`` or both were not shown to have learnt."""
+    whose = "nor did its baseline" if row and baseline else "its baseline" if baseline else ""
+    return Judgement(Verdict.DID_NOT_LEARN, whose=whose)
 
 
 def against_printed(estimate: Estimate, printed: float) -> Judgement:

@@ -15,7 +15,8 @@ from experiments.results.verdicts import Verdict
 
 
 def test_every_verdict_on_a_difference_has_a_colour_and_the_papers_is_drawn() -> None:
-    verdicts = [Verdict.AGREES, Verdict.DISAGREES, Verdict.UNDERPOWERED, Verdict.PAPER_CANNOT_TELL, ""]
+    about_numbers = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.NOT_RUN)
+    verdicts = [*(verdict for verdict in Verdict if verdict not in about_numbers), ""]
     frame = pd.DataFrame(
         {
             "table": "table4",
@@ -23,7 +24,7 @@ def test_every_verdict_on_a_difference_has_a_colour_and_the_papers_is_drawn() ->
             "difference": np.linspace(-2, 2, len(verdicts)),
             "half": 1.0,
             "verdict": [str(verdict) for verdict in verdicts],
-            "paper": [-1.0, 1.0, 0.6, 0.3, np.nan],
+            "paper": [-1.0, 1.0, 0.6, 0.3, 0.0, np.nan],
         }
     )
     figure = draw_effects(frame)

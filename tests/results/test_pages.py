@@ -181,7 +181,7 @@ def test_cells_show_ours_beside_the_papers() -> None:
     assert frame["param (M), paper"].tolist() == ["28.2", "42.0", "36.5"]
 
 
-def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
+def test_rows_that_learnt_nothing_get_no_other_verdict_and_are_named() -> None:
     """A row that guesses, or that is as good without a sense of time, also differs from its baseline."""
     top1 = {"table4/joint": 80.0, "table4/split": 40.0, "table4/factorized": 8.0, "baselines/space-only": 40.0}
     records = [
@@ -190,21 +190,23 @@ def test_rows_that_learnt_nothing_are_named_whatever_their_verdict() -> None:
         for seed in range(5)
     ]
     page = tables.page(find_table("table4"), results_of(records))
-    assert page.cells["verdict"].tolist() == ["-", "agrees †", "the paper cannot tell †"]
-    [guessing, control] = [note for note in page.notes if note.startswith("Not shown to be better than")]
+    assert page.cells["verdict"].tolist() == ["-", "did not learn", "did not learn"]
+    [guessing, control] = [note for note in page.notes if note.startswith("Did not learn: not shown to be better than")]
     assert "guessing, at 95 %: factorized." in guessing
     assert "the control without attention in time (space-only in table baselines, same" in control
     assert "at 95 %: split." in control
     effects = tables.named_effects(results_of(records))
     assert effects["row"].tolist() == ["split", "factorized"]
-    assert effects["verdict"].tolist() == ["agrees †", "the paper cannot tell †"]
+    assert effects["verdict"].tolist() == ["did not learn", "did not learn"]
+    [order] = [note for note in page.notes if note.startswith("Order of the rows")]
+    assert "0 agree, 0 disagree, 0 undecided, 0 which the paper cannot tell, 3 with a row that did not learn" in order
     # one seed has no interval, so nothing is said of it
     assert not [
-        note for note in tables.page(find_table("table4"), results_of(records[5:6])).notes if "Not shown" in note
+        note for note in tables.page(find_table("table4"), results_of(records[5:6])).notes if "Did not learn" in note
     ]
 
 
-def test_what_stands_against_a_baseline_that_learnt_nothing_is_marked() -> None:
+def test_nothing_is_concluded_against_a_baseline_that_learnt_nothing() -> None:
     top1 = {"table5/global-16": 40.0, "table5/global-8": 70.0, "baselines/space-only": 40.0}
     records = [
         make_record(find_variant(name), seed=seed, top1=value + seed / 10)
@@ -212,8 +214,13 @@ def test_what_stands_against_a_baseline_that_learnt_nothing_is_marked() -> None:
         for seed in range(5)
     ]
     effects = tables.named_effects(results_of(records)).set_index(["table", "row"])
-    assert effects.loc[("[table5](tables/table5.md)", "global-8"), "verdict"] == "disagrees ‡"
-    assert "of the rows that disagree, 1 were not" in checklist._verdicts(results_of(records)).lower()
+    assert effects.loc[("[table5](tables/table5.md)", "global-8"), "verdict"] == "did not learn (its baseline)"
+    # the baseline has no difference, and says so itself
+    page = tables.page(find_table("table5"), results_of(records))
+    verdicts = page.numbers.set_index("id")[["verdict", "did_not_learn"]]
+    assert verdicts.loc["table5/global-16"].tolist() == ["did not learn", "row"]
+    assert verdicts.loc["table5/global-8"].tolist() == ["did not learn", "baseline"]
+    assert "a row did not learn if it, or its baseline, was not" in checklist._verdicts(results_of(records)).lower()
 
 
 @pytest.mark.parametrize(

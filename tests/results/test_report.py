@@ -55,7 +55,7 @@ def test_numbers_have_real_minus_signs() -> None:
     assert [number(-29.44, sign=True), number(-0.01), number(3, sign=True)] == ["\u221229.4", "0.0", "+3.0"]
 
 
-def test_every_measured_row_stands_in_its_table_with_marks_and_links(committed: str, measured: Results) -> None:
+def test_every_measured_row_stands_in_its_table_with_verdict_and_links(committed: str, measured: Results) -> None:
     for table in tables_at(Scale.MINI):
         [section] = re.findall(rf'<section id="{table.id}".*?</section>', committed, flags=re.DOTALL)
         rows = compare(table, measured)
@@ -67,12 +67,17 @@ def test_every_measured_row_stands_in_its_table_with_marks_and_links(committed: 
             assert f'href="runs/{name}.json"' in section
         marked = re.findall(r"<td [^>]*-ours-verdict\"[^>]*>(.*?)</td>", section, flags=re.DOTALL)
         for row, cell in zip(rows, marked, strict=False):
-            assert ("†" in cell, "‡" in cell) == (bool(row.verdict and row.floor), row.baseline_floor is not None)
+            # a control stands against a baseline that the paper does not have: it has no verdict to lose
+            judged = row.floor is not None or (row.baseline_floor is not None and row.verdict is not None)
+            assert ("did not learn" in cell) == judged
+            assert ("its baseline" in cell) == (row.baseline_floor is not None and row.verdict is not None)
 
 
 def test_verdicts_come_first(committed: str) -> None:
     strip, _, rest = committed.partition("<section")
-    assert re.search(r"<strong>4</strong><b>✓</b> agrees", strip)
+    assert re.search(r"<strong>\d+</strong><b>✓</b> agrees", strip)
+    assert re.search(r"<strong>\d+</strong><b>∅</b> did not learn", strip)
+    assert "Nothing is concluded from it or against it." in strip
     assert "the paper cannot tell" in strip
     assert rest.index('id="provenance"') < rest.index('id="checklist"')
 

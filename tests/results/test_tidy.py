@@ -37,7 +37,7 @@ def test_every_seed_is_a_line(frame: pd.DataFrame) -> None:
     assert row["value"] == pytest.approx(seeds["value"].mean())
     assert row["low"] < row["value"] < row["high"]
     assert row["seeds"] == 5
-    assert row["marks"] == "†"
+    assert row["did_not_learn"] == "row"
 
 
 def test_small_p_is_not_zero_and_differences_name_their_baseline(frame: pd.DataFrame) -> None:
@@ -47,7 +47,7 @@ def test_small_p_is_not_zero_and_differences_name_their_baseline(frame: pd.DataF
     assert differences.loc["table4/split", ["baseline", "baseline_seeds", "verdict"]].tolist() == [
         "table4/joint",
         5,
-        "agrees",
+        "did not learn",
     ]
     assert differences.loc["table9/center", "needs"].endswith(" seeds")
     printed = frame[(frame["quantity"] == "difference") & (frame["source"] == "paper")].set_index("id")
