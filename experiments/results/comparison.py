@@ -92,11 +92,11 @@ class Results:
 
     @cached_property
     def _floors(self) -> dict[str, Floor | None]:
-        """What rows were found not to be better than, by their ids."""
+        """Levels that rows were found not to be better than, by their ids."""
         return {}
 
     def floor(self, variant: Variant) -> Floor | None:
-        """What the trainings of ``variant`` are not shown to be better than; None also where there are too few."""
+        """The level that trainings of ``variant`` are not shown to be above; None also where there are too few."""
         if variant.id not in self._floors:
             trained = self.trained(variant)
             own = self.estimate(trained) if trained else None
