@@ -8,10 +8,14 @@ of an experiment.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import index
 from typing import ClassVar, NamedTuple, Self, SupportsIndex, get_args
+
+# The metadata of fields that were added after records were made: where they have their default, plain data leaves them
+# out, so that the signatures of those records stay.
+ADDED: Mapping[str, bool] = {"added": True}
 
 
 def is_positive_integer(value: object) -> bool:
@@ -106,6 +110,9 @@ class Swin3DConfig:
     drop_path: float = 0.1
     head_dropout: float = 0.5
     num_classes: int = 400
+    # the paper's models have both; the published class leaves out the norm unless told
+    patch_norm: bool = field(default=True, metadata=ADDED)
+    qkv_bias: bool = field(default=True, metadata=ADDED)
 
 
 SWIN_T = Swin3DConfig(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
@@ -290,10 +297,12 @@ class InitConfig:
 @dataclass(frozen=True, kw_only=True)
 class VideoInitConfig:
     """The video model of the same architecture that a video model goes on from, by the name of its weights; the head
-    is new (section 4.1: Something-Something v2 starts from Kinetics).
+    is new (section 4.1: Something-Something v2 starts from Kinetics). ``resize``: one of another window may be
+    interpolated to this one's (see ``vswin.models.weights.geometry``).
     """
 
     video: str
+    resize: bool = field(default=False, metadata=ADDED)
 
 
 Init = InitConfig | VideoInitConfig

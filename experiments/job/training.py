@@ -52,7 +52,7 @@ def initial_model(recipe: Recipe, *, scale: Scale, seed: int, runtime: Runtime) 
     """The model before its first step, on the CPU. Prints what became of the weights that it starts from."""
     import torch
 
-    from vswin.models import HeadLoading, build, inflate, load_state
+    from vswin.models import Geometry, HeadLoading, build, inflate, load_state
 
     # random initial weights, of the new head at least, are a function of the seed
     torch.manual_seed(seed)
@@ -61,9 +61,11 @@ def initial_model(recipe: Recipe, *, scale: Scale, seed: int, runtime: Runtime) 
         case InitConfig(image=str(name), embedding=embedding, bias=bias):
             image = _read(name, scale=scale)
             print(inflate(image, model, embedding=embedding, bias=bias), flush=True)
-        case VideoInitConfig(video=name):
+        case VideoInitConfig(video=name, resize=resize):
             source = f"checkpoint {weights_file(name, scale=scale)}"
-            print(load_state(model, _read(name, scale=scale), head=HeadLoading.KEEP, source=source), flush=True)
+            geometry = Geometry.RESIZE if resize else Geometry.EXACT
+            state = _read(name, scale=scale)
+            print(load_state(model, state, head=HeadLoading.KEEP, geometry=geometry, source=source), flush=True)
     return model
 
 

@@ -36,7 +36,7 @@ class Recipe:
 
     @cached_property
     def signature(self) -> str:
-        """Ten hexadecimal digits naming what is trained: every training field, defaults included."""
+        """Ten hexadecimal digits naming what is trained: its fields as ``to_dict`` has them."""
         return signatures_of(to_dict(self))[0]
 
     @cached_property
@@ -52,9 +52,13 @@ def signatures_of(recipe: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def to_dict(value: Any) -> Any:
-    """Nested plain data of a configuration, every field present, ready for JSON."""
+    """Nested plain data of a configuration, ready for JSON: every field, but for later ones that have their default."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_dict(getattr(value, field.name)) for field in fields(value)}
+        return {
+            field.name: to_dict(getattr(value, field.name))
+            for field in fields(value)
+            if not (field.metadata.get("added") and getattr(value, field.name) == field.default)
+        }
     if isinstance(value, tuple):
         return [to_dict(item) for item in value]
     if isinstance(value, StrEnum):

@@ -189,7 +189,7 @@ def _init(init: Init, *, scaled: Callable[[Recipe], Recipe]) -> Init:
         case InitConfig(image=name):
             return replace(init, image=name and _weights(name, field="init.image", scaled=scaled))
         case VideoInitConfig(video=name):
-            return VideoInitConfig(video=_weights(name, field="init.video", scaled=scaled))
+            return replace(init, video=_weights(name, field="init.video", scaled=scaled))
 
 
 def _weights(name: str, *, field: str, scaled: Callable[[Recipe], Recipe]) -> str:

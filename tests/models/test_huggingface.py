@@ -10,8 +10,12 @@ from transformers import (
     PerceiverModel,
     SwinConfig,
     SwinForImageClassification,
+    SwinForMaskedImageModeling,
+    SwinModel,
     TimesformerConfig,
     TimesformerForVideoClassification,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from vswin.config import FeedForward
@@ -52,6 +56,63 @@ def test_swin_for_images(size: int) -> None:
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         close(ours(images), theirs(images).logits)
+
+
+@pytest.mark.parametrize("kind", [SwinModel, SwinForMaskedImageModeling])
+def test_swin_without_a_classifier(kind: type[nn.Module]) -> None:
+    sizes = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+    config = SwinConfig(image_size=64, patch_size=4, window_size=4, drop_path_rate=0.0, **sizes)
+    theirs = drawn(kind(config))
+    ours = create_model("swin2d_t", num_classes=CLASSES, window=4, **sizes).eval()
+    report = load_state(ours, theirs.state_dict(), head="keep")
+    assert report.random == ("head.weight", "head.bias")
+    assert ("embeddings.mask_token" in report.unused) == ("decoder.0.weight" in report.unused) == (kind != SwinModel)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        pooled = getattr(theirs, "swin", theirs)(images).last_hidden_state.mean(dim=1)
+        close(ours.features(images).mean(dim=(1, 2, 3)), pooled)
+
+
+@pytest.mark.parametrize("generation", ["names of today", "names of the hub"])
+def test_vit(generation: str) -> None:
+    config = ViTConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=256,
+        image_size=32,
+        patch_size=8,
+        num_labels=CLASSES,
+        layer_norm_eps=1e-6,
+    )
+    theirs = drawn(ViTForImageClassification(config))
+    state = dict(theirs.state_dict())
+    if generation == "names of the hub":
+        rules = (
+            ("vit.layers.", "vit.encoder.layer."),
+            (".attention.o_proj.", ".attention.output.dense."),
+            (".attention.q_proj.", ".attention.attention.query."),
+            (".attention.k_proj.", ".attention.attention.key."),
+            (".attention.v_proj.", ".attention.attention.value."),
+            (".mlp.fc1.", ".intermediate.dense."),
+            (".mlp.fc2.", ".output.dense."),
+        )
+        for before, after in rules:
+            state = {name.replace(before, after): value for name, value in state.items()}
+    ours = create_model(
+        "timesformer_space",
+        num_classes=CLASSES,
+        embed_dim=64,
+        depth=2,
+        num_heads=1,
+        patch=8,
+        image_size=32,
+        frames=1,
+    ).eval()
+    assert load_state(ours, state).format is formats.HF_VIT
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        close(ours(images[:, :, None]), theirs(images).logits)
 
 
 def test_swin_of_files_on_the_hub() -> None:

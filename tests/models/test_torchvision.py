@@ -71,3 +71,16 @@ def test_the_real_swin_t(swin_transformer: Any) -> None:
     clips = torch.randn(1, 3, 16, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(ours(clips), theirs(clips), atol=2e-5, rtol=1e-4)
+
+
+def test_images(swin_transformer: Any) -> None:
+    # imported after the fixture has made that possible
+    from torchvision.models.swin_transformer import SwinTransformer
+
+    sizes = {"embed_dim": 16, "depths": [2, 2, 2], "num_heads": [2, 4, 8]}
+    theirs = drawn(SwinTransformer(patch_size=[4, 4], window_size=[4, 4], num_classes=5, **sizes))
+    ours = create_model("swin2d_t", num_classes=5, window=4, **sizes).eval()
+    assert load_state(ours, theirs.state_dict()).format is formats.TORCHVISION_IMAGE
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), atol=2e-5, rtol=1e-4)

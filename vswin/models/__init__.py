@@ -15,7 +15,8 @@ from .weights.architecture import architecture_of, count_classes
 from .weights.digest import tensor_digest
 from .weights.errors import DamagedWeightsError, NoWeightsError, WeightsError
 from .weights.inflate import inflate
-from .weights.loading import HeadLoading, LoadReport, load_checkpoint, load_state
+from .weights.loading import Geometry, HeadLoading, LoadReport, load_checkpoint, load_state
+from .weights.networks import WeightSet
 from .weights.reading import read_checkpoint, read_classes, read_metadata
 from .weights.saving import save_weights
 
@@ -23,11 +24,13 @@ __all__ = [
     "Cost",
     "DamagedWeightsError",
     "Form",
+    "Geometry",
     "HeadLoading",
     "LoadReport",
     "ModuleCost",
     "NoWeightsError",
     "SwinTransformer3D",
+    "WeightSet",
     "WeightsError",
     "architecture_of",
     "build",

@@ -76,7 +76,8 @@ def build(config: ModelConfig, *, activation_checkpointing: bool = False) -> nn.
                 window_size=config.window,
                 mlp_ratio=config.mlp_ratio,
                 drop_path_rate=config.drop_path,
-                patch_norm=True,
+                patch_norm=config.patch_norm,
+                qkv_bias=config.qkv_bias,
                 use_checkpoint=activation_checkpointing,
                 attention=config.attention,
                 shift=config.shift,
@@ -164,6 +165,8 @@ def _coerce(kind: Any, value: Any, *, name: str) -> Any:
         return tuple(_coerce(item, entry, name=name) for entry in value)
     if issubclass(kind, StrEnum):
         return chosen(kind, value, name=name)
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"expected True or False, got {value!r}")
     if kind is int and not is_positive_integer(value):
         raise ValueError(f"expected a positive integer, got {value!r}")
     if kind is float and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):

@@ -60,7 +60,7 @@ TABLE = Table(
         Block(
             title="Video Swin-B, SSv2",
             baseline=SWIN_B_SSV2,
-            isolates=("model.window", "init.video", "init.image", "init.embedding", "init.bias"),
+            isolates=("model.window", "init.video", "init.resize", "init.image", "init.embedding", "init.bias"),
             scales=(Scale.PAPER, Scale.MINI),
             rows=(
                 Row("ssv2", label="joint, from Kinetics-400"),

@@ -13,11 +13,14 @@ exponential time. Read files of strangers in a process that may be killed.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
+from io import BufferedReader
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -67,13 +70,20 @@ class UnknownTensorError(ExplainedError, ValueError):
     """The file is whole, but holds a kind of tensor that this reader does not build."""
 
 
-def read_inertly(path: str | PathLike[str]) -> Any:
-    """Content of a zip-format PyTorch file: tensors (on the CPU), plain containers, and :class:`Inert` elsewhere.
+def read_inertly(path: str | PathLike[str]) -> tuple[Any, tuple[str, ...]]:
+    """Content of a PyTorch file, and the names of the code that it would have run.
+
+    The content is tensors (on the CPU), plain containers, and :class:`Inert` elsewhere. The file may be a zip archive
+    or, from before PyTorch 1.6, several pickles and the storages after them.
 
     Raises:
-        ValueError: not a zip-format file, cut short, damaged, or with tensors of an unknown kind.
+        ValueError: no PyTorch file, cut short, damaged, or with tensors of an unknown kind.
     """
     try:
+        with Path(path).open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                stream.seek(0)
+                return _read_legacy(stream)
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(pickles) != 1:
@@ -81,7 +91,8 @@ def read_inertly(path: str | PathLike[str]) -> Any:
             folder = pickles[0].removesuffix("data.pkl")
             if f"{folder}byteorder" in archive.namelist() and _stored(archive, f"{folder}byteorder") != b"little":
                 raise ValueError("expected little-endian numbers")
-            return _InertUnpickler(_stored(archive, pickles[0]), archive=archive, folder=folder).load()
+            reader = _ZipUnpickler(_stored(archive, pickles[0]), archive=archive, folder=folder)
+            return reader.load(), tuple(reader.named)
     except UnknownTensorError as error:
         raise UnknownTensorError(f"{error}, got one in {path}; save its tensors as plain dense ones") from error
     except Exception as error:  # What a damaged pickle raises depends on the byte.
@@ -95,31 +106,73 @@ def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
+def _read_legacy(stream: BufferedReader) -> tuple[Any, tuple[str, ...]]:
+    """The content of a file that torch.save wrote before version 1.6, or without its zip format."""
+    size = os.fstat(stream.fileno()).st_size
+    magic, _, system = (_InertUnpickler(_one_pickle(stream)).load() for _ in range(3))
+    if magic != torch.serialization.MAGIC_NUMBER or not system["little_endian"]:
+        raise ValueError("expected PyTorch's number and little-endian numbers")
+    reader = _LegacyUnpickler(_one_pickle(stream), size=size)
+    content = reader.load()
+    for key in _InertUnpickler(_one_pickle(stream)).load():
+        storage = reader.storages.get(key)
+        if int.from_bytes(stream.read(8), "little") != (None if storage is None else storage.numel()):
+            raise ValueError(f"expected the storage {key} that the tensors have, got another")
+        assert storage is not None
+        data = stream.read(storage.nbytes)
+        if len(data) != storage.nbytes:
+            raise ValueError("its end is missing")
+        if data:
+            storage.copy_(torch.frombuffer(bytearray(data), dtype=storage.dtype))
+    return content, tuple(reader.named)
+
+
+def _one_pickle(stream: BufferedReader) -> bytes:
+    """The bytes of the pickle that ``stream`` goes on with."""
+    start = stream.tell()
+    for _ in pickletools.genops(stream):
+        pass
+    end = stream.tell()
+    stream.seek(start)
+    return stream.read(end - start)
+
+
 class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, *, archive: zipfile.ZipFile, folder: str) -> None:
+    """``named``: what the pickle names and does not get, without doubles, in its order."""
+
+    def __init__(self, data: bytes) -> None:
         for opcode, argument, _ in pickletools.genops(data):
             # The memo is an array, allocated up to the largest index.
             if opcode.name in _MEMO_WRITES and argument is not None and argument > len(data):
                 raise ValueError(f"expected memo entries up to {len(data)}, got {argument}")
         super().__init__(io.BytesIO(data))
-        self._archive = archive
-        self._folder = folder
-        self._storages: dict[str, Tensor] = {}
+        self.named: dict[str, None] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
             case "collections", "OrderedDict":
                 return OrderedDict
-            case "torch._utils", "_rebuild_tensor_v2":
+            case "torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor":
                 return _RebuildTensor()
             case "torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state":
                 return _RebuildParameter()
             case "torch._utils" | "torch._tensor", rebuild if rebuild.startswith("_rebuild_"):
                 raise UnknownTensorError(f"expected tensors that {module}.{rebuild} is not needed for")
-            case "torch", storage if storage in _STORAGE_DTYPES:
+            case "torch" | "torch.cuda", storage if storage in _STORAGE_DTYPES:
                 return _STORAGE_DTYPES[storage]
             case _:
+                self.named[f"{module}.{name}"] = None
                 return Inert
+
+
+class _ZipUnpickler(_InertUnpickler):
+    """Storages are members of the archive."""
+
+    def __init__(self, data: bytes, *, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(data)
+        self._archive = archive
+        self._folder = folder
+        self._storages: dict[str, Tensor] = {}
 
     def persistent_load(self, pid: Any) -> Any:
         match pid:
@@ -134,6 +187,28 @@ class _InertUnpickler(pickle.Unpickler):
                 return self._storages[key]
             case _:
                 return Inert()
+
+
+class _LegacyUnpickler(_InertUnpickler):
+    """Storages come after the pickle: those that it names are made here, to be filled. A file holds all of them."""
+
+    def __init__(self, data: bytes, *, size: int) -> None:
+        super().__init__(data)
+        self.storages: dict[str, Tensor] = {}
+        self._left = size
+
+    def persistent_load(self, pid: Any) -> Any:
+        match pid:
+            case ("storage", torch.dtype() as dtype, str(key), _, int(numel), None):
+                if key not in self.storages:
+                    self._left -= numel * dtype.itemsize
+                    if numel < 0 or self._left < 0:
+                        raise ValueError(f"expected storages that the file is large enough for, got {numel} numbers")
+                    self.storages[key] = torch.empty(numel, dtype=dtype)
+                return self.storages[key]
+            case _:
+                # ("module", ...): the source of a class
+                return Inert
 
 
 class _Rebuild:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -17,8 +16,10 @@ from ..choices import chosen
 from ..families import VIDEO_SWIN, family_of
 from ..patches import PatchEmbed3D
 from .errors import WeightsError
-from .formats import State, canonical_state
-from .loading import LoadReport, assign, is_head
+from .formats import State
+from .geometry import resized_positions
+from .loading import LoadReport, assign, is_head, split
+from .networks import NamedTensors, canonical_state
 
 # "a small negative value (e.g. -4.6)" (section 4.3): exp(-4.6) = 0.01
 OTHER_FRAMES = -4.6
@@ -64,6 +65,7 @@ def inflate(
             f"expected image weights to start {family} from (Swin for Video Swin, ViT for TimeSformer), "
             f"got {written_by}{hint}"
         )
+    state, unused = split(state, written_by.family)
     if family is VIDEO_SWIN:
         made, inflated, resized = _video_swin(state, model, embedding=embedding, bias=bias)
     else:
@@ -71,7 +73,7 @@ def inflate(
     own = [name for name, _ in model.named_parameters()]
     random = [name for name in own if name not in made and _may_stay_random(name)]
     used = {name.removeprefix("backbone.") for name in made}
-    unused = [name for name in state if name not in used and not name.endswith("relative_position_index")]
+    unused += [name for name in state if name not in used and not name.endswith("relative_position_index")]
     loaded = assign(model, made, kept=random, source=source)
     return LoadReport(
         format=written_by,
@@ -80,6 +82,7 @@ def inflate(
         resized=tuple(resized),
         random=tuple(random),
         unused=tuple(unused),
+        notes=image_state.notes if isinstance(image_state, NamedTensors) else (),
     )
 
 
@@ -174,7 +177,7 @@ def _timesformer(state: State, model: nn.Module) -> Made:
         if name == "pos_embed" and (value.ndim != 3 or not _is_square(value.shape[1] - 1)):
             raise WeightsError(f"expected {name} of shape [1, 1 + n * n, C], got {list(value.shape)}")
         if name == "pos_embed" and value.shape[1:] != own[name].shape[1:] and value.shape[2] == own[name].shape[2]:
-            made[name] = _resized_positions(value, patches=own[name].shape[1] - 1)
+            made[name] = resized_positions(value, patches=own[name].shape[1] - 1)
             resized.append(name)
         for spatial, temporal in ((".attn.", ".temporal_attn."), (".norm1.", ".temporal_norm1.")):
             copy = name.replace(spatial, temporal)
@@ -182,15 +185,6 @@ def _timesformer(state: State, model: nn.Module) -> Made:
                 made[copy] = value
                 inflated.append(copy)
     return made, inflated, resized
-
-
-def _resized_positions(embedding: Tensor, *, patches: int) -> Tensor:
-    """[1, 1 + n * n, C] -> [1, 1 + patches, C] for square grids; the class token comes first and stays."""
-    cls, grid = embedding[:, :1], embedding[:, 1:]
-    grid = rearrange(grid, "1 (h w) c -> 1 c h w", h=round(grid.shape[1] ** 0.5))
-    side = round(patches**0.5)
-    grid = F.interpolate(grid, size=(side, side), mode="nearest")
-    return torch.cat([cls, rearrange(grid, "1 c h w -> 1 (h w) c")], dim=1)
 
 
 def _is_square(cells: int) -> bool:

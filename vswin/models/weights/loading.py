@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..choices import chosen
-from ..families import TIMESFORMER, VIDEO_SWIN, Family, family_of
-from . import formats
+from ..families import IMAGE_SWIN, TIMESFORMER, VIDEO_SWIN, VIT, Family, family_of
 from .errors import WeightsError
-from .formats import CheckpointFormat, State, canonical_state, few
+from .formats import CheckpointFormat, State, few
+from .geometry import resized_to
+from .networks import NamedTensors, WeightSet, canonical_state
 from .reading import read_checkpoint
+
+# Parts of each architecture: a tensor so named that the model lacks makes it another model. Whatever else a file has
+# beside them, such as weights of a loss, the network computes nothing with.
+_PARTS = {
+    VIDEO_SWIN: r"backbone\.(patch_embed|layers|norm|temporal_layers|absolute_pos_embed)\b|cls_head\.fc_cls\.",
+    IMAGE_SWIN: r"(patch_embed|layers|norm|absolute_pos_embed|head\.(weight|bias)$)\b",
+    TIMESFORMER: r"(patch_embed|blocks|norm|fc_norm|cls_token|dist_token|pos_embed|time_embed|head\.(weight|bias)$)\b",
+}
+_PARTS[VIT] = _PARTS[TIMESFORMER]
+# Masks that every model computes itself.
+_COMPUTED = ("attn_mask",)
+
+
+class Geometry(StrEnum):
+    """Treatment of position biases and embeddings of another window, grid or number of frames: interpolate them
+    (``resize``), or refuse them (``exact``).
+    """
+
+    RESIZE = "resize"
+    EXACT = "exact"
 
 
 class HeadLoading(StrEnum):
@@ -37,6 +60,7 @@ class LoadReport:
         resized: interpolated to another size, and then loaded or inflated.
         random: left as the model had them.
         unused: in the checkpoint, but no part of the model.
+        notes: what else is in the file, a sentence each: other weights, training states, code that was not run.
     """
 
     format: CheckpointFormat
@@ -45,6 +69,7 @@ class LoadReport:
     resized: tuple[str, ...] = ()
     random: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [
@@ -58,11 +83,16 @@ class LoadReport:
             )
             if names
         ]
-        return f"{self.format}: {', '.join(parts)}"
+        return "; ".join([f"{self.format}: {', '.join(parts)}", *self.notes])
 
 
 def load_checkpoint(
-    model: nn.Module, path: str | os.PathLike[str], *, head: HeadLoading | str = HeadLoading.LOAD
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    head: HeadLoading | str = HeadLoading.LOAD,
+    geometry: Geometry | str = Geometry.RESIZE,
+    weights: WeightSet | str = WeightSet.AVERAGED,
 ) -> LoadReport:
     """Load a checkpoint file of any known format into a model of this package, completely or not at all.
 
@@ -71,16 +101,19 @@ def load_checkpoint(
             the file's head is left aside.
         path: of a PyTorch file (read without running code from it) or a safetensors file.
         head: ``keep`` to leave the model's head as it is, for fine-tuning on other classes.
+        geometry: ``resize`` interpolates position biases and embeddings of another window, grid or number of frames
+            (see :mod:`vswin.models.weights.geometry`) and warns; ``exact`` refuses them.
+        weights: ``averaged`` or ``raw``, of a file that has both.
 
     Returns:
-        A report of what was loaded, left at random and left aside.
+        A report of what was loaded, resized, left at random and left aside.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: unreadable, of unknown format, of another architecture, or of another size than the model.
     """
     source = f"checkpoint {os.fspath(path)}"
-    return load_state(model, read_checkpoint(path), head=head, source=source)
+    return load_state(model, read_checkpoint(path, weights=weights), head=head, geometry=geometry, source=source)
 
 
 def load_state(
@@ -88,29 +121,54 @@ def load_state(
     state: Mapping[str, Any],
     *,
     head: HeadLoading | str = HeadLoading.LOAD,
+    geometry: Geometry | str = Geometry.EXACT,
     source: str = "state dict",
 ) -> LoadReport:
     """As :func:`load_checkpoint`, for tensors already read; ``source`` names them in errors."""
     family = family_of(model)
     written_by, tensors = canonical_state(state, source=source, family=family)
     # A space-only TimeSformer and a ViT are the same tensors.
-    if written_by is formats.VIT and family is TIMESFORMER and "time_embed" not in dict(model.named_parameters()):
-        written_by = formats.TIMESFORMER
-    if written_by.family is not family:
+    is_vit = family is TIMESFORMER and "time_embed" not in dict(model.named_parameters())
+    if written_by.family is not family and not (is_vit and written_by.family is VIT):
         raise WeightsError(
             f"expected {family} weights, got {written_by} in the {source}; {_advice(written_by.family, family)}"
         )
-    unused = []
+    tensors, unused = split(tensors, family)
     if family is VIDEO_SWIN and not hasattr(model, "backbone"):
-        unused = [name for name in tensors if not name.startswith("backbone.")]
+        unused += [name for name in tensors if not name.startswith("backbone.")]
         tensors = {name.removeprefix("backbone."): value for name, value in tensors.items() if name not in unused}
     kept: list[str] = []
     if chosen(HeadLoading, head, name="head") is HeadLoading.KEEP:
         kept = [name for name, _ in model.named_parameters() if is_head(name)]
         unused += [name for name in tensors if is_head(name)]
         tensors = {name: value for name, value in tensors.items() if not is_head(name)}
+    resized: list[str] = []
+    if chosen(Geometry, geometry, name="geometry") is Geometry.RESIZE:
+        tensors, resized = resized_to(model, tensors)
     loaded = assign(model, tensors, kept=kept, source=source)
-    return LoadReport(format=written_by, loaded=tuple(loaded), random=tuple(kept), unused=tuple(unused))
+    if resized:
+        warnings.warn(
+            f"{len(resized)} tensors of the {source} were interpolated to the model's window, grid or frames"
+            f"{few(tuple(resized))}; its numbers are not those of the checkpoint",
+            stacklevel=3,
+        )
+    return LoadReport(
+        format=written_by,
+        loaded=tuple(name for name in loaded if name not in resized),
+        resized=tuple(resized),
+        random=tuple(kept),
+        unused=tuple(unused),
+        notes=state.notes if isinstance(state, NamedTensors) else (),
+    )
+
+
+def split(tensors: State, family: Family) -> tuple[dict[str, Tensor], list[str]]:
+    """Those of ``tensors`` that a network of ``family`` has, and the names of the others."""
+    if family not in _PARTS:
+        return dict(tensors), []
+    part = re.compile(_PARTS[family])
+    mine = {name: value for name, value in tensors.items() if part.match(name) and not name.endswith(_COMPUTED)}
+    return mine, [name for name in tensors if name not in mine]
 
 
 def is_head(name: str) -> bool:

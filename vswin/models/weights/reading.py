@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ...tensor_files import TENSOR_DIGEST, tensor_damage, text_damage
+from ..choices import chosen
 from .digest import raw_tensors
 from .errors import DamagedWeightsError, NoWeightsError, WeightsError
-from .formats import tensors_of
+from .formats import few
 from .inert import read_inertly
+from .networks import NamedTensors, WeightSet, select
 
 _ZIP_START = b"PK\x03\x04"
 # What torch.save began its files with before version 1.6 made them zip archives.
@@ -26,16 +28,22 @@ _LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _MOST_INFLATED, _SMALL = 2, 2**26
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | os.PathLike[str], *, weights: WeightSet | str = WeightSet.AVERAGED) -> NamedTensors:
     """The named tensors of a checkpoint file, on the CPU, under the names it gives them.
 
-    PyTorch files are read with ``weights_only=True``; where that refuses, by :mod:`vswin.models.weights.inert`. The
-    format is told by how the file begins, whatever its name.
+    They are those that lie beside the network: training states and other weights are left aside, and named in
+    ``notes``. PyTorch files are read with ``weights_only=True``; where that refuses, by
+    :mod:`vswin.models.weights.inert`. The format is told by how the file begins, whatever its name.
+
+    Args:
+        path: of the file.
+        weights: ``averaged`` or ``raw``, of a file that has both.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: cut short, damaged, not a checkpoint, or without tensors.
+        ValueError: cut short, damaged, not a checkpoint, without tensors, or with several networks alike.
     """
+    wanted = chosen(WeightSet, weights, name="weights")
     path = Path(path)
     if not path.is_file():
         raise NoWeightsError(f"expected a checkpoint file, found none at {path}")
@@ -44,12 +52,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     by_torch = start.startswith(_ZIP_START) or start == _LEGACY_START
     # Eight bytes for the length of a JSON object, then the object.
     safe = not by_torch and (start[8:9] == b"{" or path.suffix == ".safetensors")
-    state = tensors_of(_read_safetensors(path) if safe else _read_torch_file(path, start=start))
+    content, named = (_read_safetensors(path), ()) if safe else _read_torch_file(path, start=start)
+    state = select(content, wanted, source=f"checkpoint {path}")
     if not state:
+        keys = f"; its keys are {', '.join(map(repr, content))}" if isinstance(content, dict) else ""
         raise WeightsError(
-            f"expected named tensors in checkpoint {path}, got none; if it holds a whole model, save the model's "
-            "state_dict() where it was written"
+            f"expected named tensors in checkpoint {path}, got none{keys}; if it holds a whole model, save the "
+            "model's state_dict() where it was written"
         )
+    if named:
+        inert = f"the file names code{few(named)}, of which none was run"
+        return NamedTensors(state, (*state.notes, inert))
     return state
 
 
@@ -102,7 +115,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_torch_file(path: Path, *, start: bytes) -> Any:
+def _read_torch_file(path: Path, *, start: bytes) -> tuple[Any, tuple[str, ...]]:
+    """The content of a file, and what it names that is no tensor or plain container: there is none of it in it."""
     zipped = start.startswith(_ZIP_START)
     try:
         if zipped and not zipfile.is_zipfile(path):
@@ -112,15 +126,10 @@ def _read_torch_file(path: Path, *, start: bytes) -> Any:
             _check_inflated(path)
         # Given a stream, since torch.load goes by a file's name.
         with path.open("rb") as stream:
-            return torch.load(stream, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True), ()
     except Exception as error:  # What a damaged file raises depends on the byte.
-        if isinstance(error, pickle.UnpicklingError) and zipped:
+        if isinstance(error, pickle.UnpicklingError) and (zipped or start == _LEGACY_START):
             return read_inertly(path)
-        if isinstance(error, pickle.UnpicklingError) and start == _LEGACY_START:
-            raise WeightsError(
-                f"{path} is of PyTorch before 1.6 and holds objects besides tensors, or is damaged; save its "
-                "state_dict() again where it was written, or download it again"
-            ) from error
         # of a file that is no archive torch says how to run the code in it
         reason = f" ({_first_line(error)})" if zipped else ""
         raise WeightsError(f"{path} is cut short or no PyTorch checkpoint{reason}; download it again") from error
