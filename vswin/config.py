@@ -170,12 +170,35 @@ class RandAugmentConfig:
     flip: float = 0.5
 
 
+class ChannelOrder(StrEnum):
+    """The order of a pixel's colours; ``bgr`` is OpenCV's."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """The numbers that a model is shown: values from 0 to 255, less ``mean`` and divided by ``std``, channels in
+    ``order``, as ``mean`` and ``std`` are. Default: img_norm_cfg of the released configs @db018fb8.
+    """
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    order: ChannelOrder = ChannelOrder.RGB
+
+
+# DATA.MEAN and DATA.STD of the published TimeSformer @a5ef29a7: 0.45 and 0.225 of values from 0 to 1.
+TIMESFORMER_PIXELS = Pixels(mean=(114.75, 114.75, 114.75), std=(57.375, 57.375, 57.375))
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """A data set and how its training clips look (defaults: released Kinetics configs @db018fb8).
 
     ``short_side`` is the range, both ends included, that a clip's shorter side is drawn from. ``area`` and ``aspect``
-    belong to ``Cropping.RESIZED``. ``erasing`` is the probability of random erasing.
+    belong to ``Cropping.RESIZED``. ``erasing`` is the probability of random erasing. ``pixels`` are those of training
+    and test alike.
     """
 
     dataset: str
@@ -189,6 +212,7 @@ class DataConfig:
     flip: float = 0.5
     rand_augment: RandAugmentConfig | None = None
     erasing: float = 0.0
+    pixels: Pixels = field(default=Pixels(), metadata=ADDED)
 
 
 class Split(StrEnum):

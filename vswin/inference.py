@@ -14,7 +14,7 @@ from einops import reduce
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vswin.config import ClipConfig, DataConfig, Protocol
+from vswin.config import ClipConfig, DataConfig, Pixels, Protocol
 from vswin.data.annotations import Format, VideoList
 from vswin.data.datasets import TestViews
 from vswin.data.formats.placed import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -26,7 +26,9 @@ from vswin.training.evaluate import view_outputs
 
 @dataclass(frozen=True, kw_only=True)
 class Viewing:
-    """Views of videos as a test under ``protocol`` shows them to a model (section 4.1), with frames as ``clip`` says.
+    """Views of videos as a test under ``protocol`` shows them to a model (section 4.1).
+
+    Frames are as ``clip`` says and ``pixels`` those that the model was trained on.
 
     ``views_at_once`` bounds the memory of the ``device``, by default a GPU where there is one; ``workers`` is the
     number of processes that decode.
@@ -34,6 +36,7 @@ class Viewing:
 
     clip: ClipConfig = ClipConfig()
     protocol: Protocol = Protocol()
+    pixels: Pixels = Pixels()
     device: torch.device | None = None
     views_at_once: int = 12
     workers: int = 0
@@ -104,7 +107,12 @@ def _outputs(
             yield VideoOutput(video, None, "; ".join(failure.message for failure in failures))
             continue
         outputs = view_outputs(
-            model, batch.views, precision=viewing.protocol.precision, device=device, views_at_once=viewing.views_at_once
+            model,
+            batch.views,
+            precision=viewing.protocol.precision,
+            device=device,
+            views_at_once=viewing.views_at_once,
+            pixels=viewing.pixels,
         )
         values = summary(outputs).cpu().numpy()
         if not np.isfinite(values).all():

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..registry.catalogue import find_variant
-from ..registry.of_weights import InferenceError, Ready, describe, make_ready
+from ..registry.of_weights import InferenceError, Ready, Said, describe, make_ready
 from ..registry.recipe import Scale
 from ..runs.runtime import default_runtime
 from ..words import relative
@@ -43,6 +43,15 @@ ShownOption = Annotated[
 ClipOption = Annotated[
     str | None, typer.Option(metavar="FRAMESxINTERVAL", help="Frames of a view; default: as its row, or 32x2.")
 ]
+WindowOption = Annotated[
+    str | None, typer.Option(metavar="TxHxW", help="Window in tokens, where the file fits several: 8x7x7.")
+]
+MeanOption = Annotated[
+    str | None, typer.Option(metavar="M[,M,M]", help="Mean of pixels, from 0 to 1 or to 255; default: as the file's.")
+]
+StdOption = Annotated[str | None, typer.Option(metavar="S[,S,S]", help="Standard deviation of pixels, like --mean.")]
+BgrOption = Annotated[bool, typer.Option("--bgr", help="Colours in OpenCV's order: blue first.")]
+WeightsOption = Annotated[str, typer.Option(metavar="averaged|raw", help="Which weights, where the file has both.")]
 ViewsAtOnceOption = Annotated[
     int,
     typer.Option("--views-at-once", min=1, metavar="VIEWS", help="Views in memory at once; fewer where it is short."),
@@ -62,6 +71,11 @@ def predict(
     model: ModelOption = None,
     views: ShownOption = None,
     clip: ClipOption = None,
+    window: WindowOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    bgr: BgrOption = False,
+    weights: WeightsOption = "averaged",
     views_at_once: ViewsAtOnceOption = 12,
     workers: DecodersOption = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the predictions there as JSON.")] = None,
@@ -75,7 +89,18 @@ def predict(
 
     console = messages(as_json)
     _writable(out, option="--out")
-    ready = _ready(console, checkpoint, model=model, labels=labels, views=views, clip=clip)
+    said = Said(
+        model=model,
+        labels=labels,
+        views=views,
+        clip=clip,
+        window=window,
+        mean=mean,
+        std=std,
+        bgr=bgr,
+        weights=weights,
+    )
+    ready = _ready(console, checkpoint, said)
     found = _found(videos)
     content = []
     for answer in predict_videos(ready.model, found, _viewing(ready, found, views_at_once, workers)):
@@ -96,6 +121,11 @@ def features(
     model: ModelOption = None,
     views: ShownOption = None,
     clip: ClipOption = None,
+    window: WindowOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    bgr: BgrOption = False,
+    weights: WeightsOption = "averaged",
     views_at_once: ViewsAtOnceOption = 12,
     workers: DecodersOption = None,
     as_json: JsonOption = False,
@@ -111,7 +141,18 @@ def features(
 
     console = messages(as_json)
     _writable(out, option="--out")
-    ready = _ready(console, checkpoint, model=model, labels=None, views=views, clip=clip, head=False)
+    said = Said(
+        model=model,
+        views=views,
+        clip=clip,
+        window=window,
+        mean=mean,
+        std=std,
+        bgr=bgr,
+        weights=weights,
+        head=False,
+    )
+    ready = _ready(console, checkpoint, said)
     found = _found(videos)
     names, rows, broken = [], [], []
     for answer in features_of(ready.model, found, _viewing(ready, found, views_at_once, workers)):
@@ -170,21 +211,16 @@ def evaluate(
         print_json(json.loads(dump(record)))
 
 
-def _ready(
-    console: Console,
-    checkpoint: Path,
-    *,
-    model: str | None,
-    labels: Path | None,
-    views: str | None,
-    clip: str | None,
-    head: bool = True,
-) -> Ready:
+def _ready(console: Console, checkpoint: Path, said: Said) -> Ready:
+    if said.weights not in ("averaged", "raw"):
+        fail(f"expected --weights averaged or raw, got {said.weights!r}", code=2)
     try:
-        ready = make_ready(checkpoint, model=model, labels=labels, views=views, clip=clip, head=head)
+        ready = make_ready(checkpoint, said)
     except InferenceError as error:
         fail(str(error), code=2)
     console.print(f"{ready.origin}: {describe(ready.clip, ready.protocol)}", markup=False, soft_wrap=True)
+    for note in ready.notes:
+        console.print(note, markup=False, soft_wrap=True)
     return ready
 
 
@@ -205,6 +241,7 @@ def _viewing(ready: Ready, videos: list[Path], views_at_once: int, workers: int 
     return Viewing(
         clip=ready.clip,
         protocol=ready.protocol,
+        pixels=ready.pixels,
         views_at_once=views_at_once,
         workers=workers,
     )

@@ -122,11 +122,12 @@ def evaluate_published(
 
 def _loaded(checkpoint: Path, variant: Variant, *, scale: Scale) -> tuple[nn.Module, str, str]:
     """The model of ``variant`` with the weights in ``checkpoint``, what became of every weight, and their digest."""
-    from vswin.models import WeightsError, build, count_classes, load_state, read_checkpoint, tensor_digest
+    from vswin.models import WeightsError, build, count_classes, load_state, read_content, tensor_digest
 
     config = variant.at(scale).model
     source = f"checkpoint {checkpoint}"
-    state = read_checkpoint(checkpoint)
+    content = read_content(checkpoint)
+    state = content.tensors
     classes = count_classes(state)
     if classes not in (None, config.num_classes):
         raise WeightsError(
@@ -134,6 +135,6 @@ def _loaded(checkpoint: Path, variant: Variant, *, scale: Scale) -> tuple[nn.Mod
             "test it under a variant of the data set that it was trained on, or see vswin predict"
         )
     model = build(config)
-    loaded = str(load_state(model, state, source=source))
+    loaded = str(load_state(model, state, source=source, notes=content.notes))
     # after its shapes were compared: what a file claims to hold may be larger than memory
     return model, loaded, tensor_digest(state)

@@ -115,7 +115,12 @@ class Evaluator:
             warn=self.watch.warn,
         )
         scored = evaluate(
-            model, loader, precision=protocol.precision, device=self.world.device, views_at_once=views_at_once
+            model,
+            loader,
+            precision=protocol.precision,
+            device=self.world.device,
+            views_at_once=views_at_once,
+            pixels=self.recipe.data.pixels,
         )
         try:
             for part in self._until_stopped(scored, meetings=meetings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from vswin.config import (
     MODELS,
+    ChannelOrder,
     ClipConfig,
+    Extent,
     ModelConfig,
+    Pixels,
     Protocol,
     Swin2DConfig,
     Swin3DConfig,
@@ -27,6 +31,8 @@ from .recipe import Recipe, Scale
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vswin.models.weights.pixels import Folder
+
 
 class InferenceError(ExplainedError, RuntimeError):
     """An option that does not fit the checkpoint; the message says what would."""
@@ -35,57 +41,88 @@ class InferenceError(ExplainedError, RuntimeError):
 @dataclass(frozen=True, kw_only=True)
 class Ready:
     """A model with its weights. ``classes`` names its outputs, in their order; ``origin`` says where the rest is from:
-    the clips and views it is shown.
+    the clips and views it is shown. ``notes``: what else is worth knowing of the file, a sentence each.
     """
 
     model: nn.Module
     classes: tuple[str, ...]
     clip: ClipConfig
     protocol: Protocol
+    pixels: Pixels
     origin: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """Everything about a model in use that weights do not hold."""
+    """Everything about a model in use that weights do not hold; ``pixels`` are None where nothing says them."""
 
     config: VideoModelConfig
     clip: ClipConfig
     protocol: Protocol
     origin: str
+    pixels: Pixels | None = None
 
 
-def make_ready(
-    checkpoint: Path, *, model: str | None, labels: Path | None, views: str | None, clip: str | None, head: bool = True
-) -> Ready:
-    """Load ``checkpoint``: a file of any format that vswin reads, or the directory of a run.
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """All that a user says about a checkpoint, in place of what it tells itself; None where nothing is said.
 
-    The architecture comes from ``model`` (the name of a model or a variant), else from the recipe that a run leaves in
-    its weights, else from the shapes in them. ``labels`` is a file of class names, one per line; ``views`` (``4x3``)
-    and ``clip`` (``32x2``) replace those of the recipe or the paper. ``head=False`` accepts a file without a head.
-
-    Raises InferenceError, UnknownNameError for ``model``, vswin's WeightsError for a file that cannot be loaded.
+    ``model``: the name of a model or a variant. ``labels``: a file of class names, one per line. ``views`` (``4x3``)
+    and ``clip`` (``32x2``) replace those of the recipe or the paper, ``window`` (``8x7x7``) tells what no index buffer
+    does. ``mean`` and ``std``: one number or three, of pixels from 0 to 255 or from 0 to 1; ``bgr``: in OpenCV's order.
+    ``weights``: averaged or raw, where a file has both. ``head``: False accepts a file without one.
     """
-    from vswin.models import HeadLoading, build, load_state, read_checkpoint, read_classes
+
+    model: str | None = None
+    labels: Path | None = None
+    views: str | None = None
+    clip: str | None = None
+    window: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    bgr: bool = False
+    weights: str = "averaged"
+    head: bool = True
+
+
+def make_ready(checkpoint: Path, said: Said) -> Ready:
+    """Load ``checkpoint``: a file of any format that vswin reads, the directory of a run, or a Hugging Face folder.
+
+    The architecture comes from the model that is ``said``, else from the recipe that a run leaves in its weights, else
+    from the shapes in them.
+
+    Raises InferenceError, UnknownNameError for a model, vswin's WeightsError for a file that cannot be loaded.
+    """
+    from vswin.models import HeadLoading, build, load_state, read_classes, read_content, read_folder
 
     file = _weights_of(checkpoint)
-    state = read_checkpoint(file)
+    content = read_content(file, weights=said.weights)
+    state = content.tensors
+    beside = read_folder(file.parent)
     source = f"checkpoint {file}"
-    shown = _shown(file, state, model=model, source=source)
+    shown = _shown(file, state, said, source=source)
     outputs = shown.config.num_classes
-    protocol = shown.protocol if views is None else _with_views(shown.protocol, views)
-    seen = shown.clip if clip is None else _clip(clip)
+    protocol = shown.protocol if said.views is None else _with_views(shown.protocol, said.views)
+    seen = shown.clip if said.clip is None else _clip(said.clip)
     if isinstance(shown.config, TimeSformerConfig) and seen.length != shown.config.frames:
-        raise InferenceError(f"expected clips of {shown.config.frames} frames, which the model is made for, got {clip}")
-    classes = read_classes(file) if labels is None else _labels(labels, number=outputs)
+        raise InferenceError(
+            f"expected clips of {shown.config.frames} frames, which the model is made for, got {said.clip}"
+        )
+    classes = read_classes(file) if said.labels is None else _labels(said.labels, number=outputs)
+    if not classes and len(beside.classes) == outputs:
+        classes = beside.classes
     network = build(shown.config)
-    load_state(network, state, head=HeadLoading.LOAD if head else HeadLoading.KEEP, source=source)
+    load_state(network, state, head=HeadLoading.LOAD if said.head else HeadLoading.KEEP, source=source)
+    pixels, who = _pixels(said, shown, beside, state)
     return Ready(
         model=network,
         classes=classes or tuple(map(str, range(outputs))),
         clip=seen,
         protocol=protocol,
+        pixels=pixels,
         origin=shown.origin,
+        notes=(*([f"pixels {_written(pixels)} ({who})"] if pixels != Pixels() else []), *content.notes),
     )
 
 
@@ -95,26 +132,77 @@ def describe(clip: ClipConfig, protocol: Protocol) -> str:
     return f"{protocol.views} views of {frames} frames at {protocol.crop} pixels"
 
 
+def _pixels(said: Said, shown: _Shown, beside: Folder, state: Mapping[str, Tensor]) -> tuple[Pixels, str]:
+    """The pixels that the model is shown, and who says so."""
+    from vswin.models import pixels_of
+
+    if shown.pixels is not None:
+        pixels, who = shown.pixels, "its own recipe"
+    elif beside.pixels is not None:
+        pixels, who = beside.pixels, "preprocessor_config.json"
+    else:
+        pixels, who = pixels_of(state)
+    if not (said.mean or said.std or said.bgr):
+        return pixels, who
+    scale = 255.0 if said.mean and max(_numbers(said.mean, option="--mean")) <= 1 else 1.0
+    order = ChannelOrder.BGR if said.bgr else pixels.order
+    mean, std = (
+        own if text is None else _numbers(text, option=option, scale=scale)
+        for text, own, option in ((said.mean, pixels.mean, "--mean"), (said.std, pixels.std, "--std"))
+    )
+    if min(std) <= 0:
+        raise InferenceError(f"expected --std above 0, got {said.std!r}")
+    if said.std and not said.mean and max(std) <= 1:
+        raise InferenceError("expected --mean beside --std, which tells if pixels are from 0 to 1 or to 255")
+    return Pixels(mean=mean, std=std, order=order), "as you say"
+
+
+def _numbers(text: str, *, option: str, scale: float = 1.0) -> tuple[float, float, float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+        raise InferenceError(f"expected {option} like 0.45 or 123.675,116.28,103.53; got {text!r}")
+    first, second, third = (values * 3)[:3] if len(values) == 1 else values
+    return first * scale, second * scale, third * scale
+
+
+def _written(pixels: Pixels) -> str:
+    mean, std = (
+        f"{values[0]:g}" if len(set(values)) == 1 else ",".join(f"{value:g}" for value in values)
+        for values in (pixels.mean, pixels.std)
+    )
+    return f"less {mean} over {std}{', blue first' if pixels.order is ChannelOrder.BGR else ''}"
+
+
 def _weights_of(checkpoint: Path) -> Path:
-    """The file of weights, given it or the directory of a run."""
+    """The file of weights, given it, the directory of a run, or a Hugging Face folder."""
     if not checkpoint.is_dir():
         return checkpoint
-    weights = checkpoint / "weights.safetensors"
-    if not weights.exists():
+    names = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
+    found = next((checkpoint / name for name in names if (checkpoint / name).exists()), None)
+    if found is None:
+        parts = sorted(path.name for path in checkpoint.glob("*.index.json"))
         raise InferenceError(
-            f"expected a finished run with weights.safetensors in {checkpoint}, got none; vswin status says how runs "
-            "stand"
+            f"expected weights in one file in {checkpoint}, got {parts[0]}; save the model again with a larger "
+            "max_shard_size"
+            if parts
+            else f"expected a finished run with weights.safetensors in {checkpoint}, or a Hugging Face folder with "
+            "model.safetensors, got neither; vswin status says how runs stand"
         )
-    return weights
+    return found
 
 
-def _shown(file: Path, state: Mapping[str, Tensor], *, model: str | None, source: str) -> _Shown:
+def _shown(file: Path, state: Mapping[str, Tensor], said: Said, *, source: str) -> _Shown:
     from vswin.models import architecture_of, count_classes, read_metadata
 
+    model = said.model
     if model is None:
         if recipe := read_metadata(file).get("recipe"):
             return _of_recipe(json.loads(recipe), origin="its own recipe")
-        config = architecture_of(state, source=source)
+        window = None if said.window is None else _window(said.window)
+        config = architecture_of(state, window=window, source=source)
     elif "/" in model:
         found = find_variant(model)
         return _of_variant(found.at(Scale.PAPER), num_classes=count_classes(state), origin=model)
@@ -201,6 +289,7 @@ def _of_recipe(content: Mapping[str, Any], *, origin: str) -> _Shown:
             config=TypeAdapter(VideoModelConfig).validate_python(content["model"]),
             clip=TypeAdapter(ClipConfig).validate_python(content["data"]["clip"]),
             protocol=TypeAdapter(Protocol).validate_python(content["protocol"]),
+            pixels=TypeAdapter(Pixels).validate_python(content["data"].get("pixels", {})),
             origin=origin,
         )
     except (KeyError, ValueError, ValidationError) as error:
@@ -217,6 +306,13 @@ def _with_views(protocol: Protocol, views: str) -> Protocol:
 def _clip(text: str) -> ClipConfig:
     length, interval = _pair(text, option="--clip", example="32x2, frames x the interval between them")
     return ClipConfig(length=length, interval=interval)
+
+
+def _window(text: str) -> Extent:
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InferenceError(f"expected --window like 8x7x7, tokens in time x height x width; got {text!r}")
+    return Extent(*map(int, sides))
 
 
 def _pair(text: str, *, option: str, example: str) -> tuple[int, int]:

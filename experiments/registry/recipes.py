@@ -23,6 +23,8 @@ from vswin.config import (
     TIMESFORMER_DIVIDED,
     TIMESFORMER_HR,
     TIMESFORMER_L,
+    TIMESFORMER_PIXELS,
+    ChannelOrder,
     ClipConfig,
     Cropping,
     DataConfig,
@@ -170,6 +172,7 @@ TIMESFORMER_K400 = Recipe(
         clip=ClipConfig(length=8, interval=32),
         short_side=(256, 320),
         cropping=Cropping.PLAIN,
+        pixels=TIMESFORMER_PIXELS,
     ),
     optim=OptimConfig(
         optimizer=Optimizer.SGD,
@@ -214,7 +217,12 @@ def _on_something(recipe: Recipe, *, model: TimeSformerConfig) -> Recipe:
         recipe,
         model=replace(model, num_classes=CLASSES[SOMETHING]),
         data=replace(
-            recipe.data, dataset=SOMETHING, clip=ClipConfig(length=model.frames, sampling=Sampling.UNIFORM), flip=0.0
+            recipe.data,
+            dataset=SOMETHING,
+            clip=ClipConfig(length=model.frames, sampling=Sampling.UNIFORM),
+            flip=0.0,
+            # its frames stay as OpenCV reads them, whatever its configs ask for
+            pixels=replace(TIMESFORMER_PIXELS, order=ChannelOrder.BGR),
         ),
     )
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from torch import Tensor, nn
 
 from experiments.cli.main import main
 from experiments.registry.catalogue import find_variant
-from experiments.registry.of_weights import make_ready
+from experiments.registry.of_weights import Said, make_ready
 from experiments.registry.recipe import Scale
 from tests.support.command_line import Vswin, vswin_command
 from tests.support.video_files import decoded_from_start, encode, grey_steps, moving_blobs
-from vswin.config import ClipConfig, Protocol
+from vswin.config import TIMESFORMER_PIXELS, ChannelOrder, ClipConfig, Pixels, Protocol
 from vswin.inference import Viewing, find_videos, predict
 from vswin.models import create_model, read_classes, save_weights
 
@@ -166,11 +167,11 @@ def test_a_run_predicts_as_it_was_tested(run: Path, alone: bool, vswin: Vswin, t
 def test_a_published_file_is_shown_the_views_of_its_row(tmp_path: Path) -> None:
     path = tmp_path / "swin_tiny.safetensors"
     save_weights(create_model("swin_t"), path)
-    ready = make_ready(path, model=None, labels=None, views=None, clip=None)
+    ready = make_ready(path, Said())
     assert ready.origin == "swin_t, window 8x7x7, joint attention, 400 classes, as table1/swin-t"
     assert (ready.clip.length, ready.clip.interval, ready.protocol.views, ready.protocol.crop) == (32, 2, "4x3", 224)
     assert ready.classes[:2] == ("0", "1")
-    ready = make_ready(path, model="table6/spatial", labels=None, views="10x5", clip="16x4")
+    ready = make_ready(path, Said(model="table6/spatial", views="10x5", clip="16x4"))
     assert (ready.origin, ready.clip.length, ready.clip.interval, ready.protocol.views) == (
         "table6/spatial",
         16,
@@ -179,10 +180,59 @@ def test_a_published_file_is_shown_the_views_of_its_row(tmp_path: Path) -> None:
     )
 
 
+def scores_on(trained: nn.Module, colour: tuple[int, int, int], pixels: Pixels) -> Tensor:
+    """The scores of clips of one colour, whatever their views."""
+    rgb = torch.tensor(colour, dtype=torch.float32)
+    shown = rgb.flip(0) if pixels.order == "bgr" else rgb
+    clip = ((shown - torch.tensor(pixels.mean)) / torch.tensor(pixels.std)).view(1, 3, 1, 1, 1).expand(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        return trained(clip).softmax(dim=-1)[0]
+
+
+def test_pixels_are_the_models_own_or_as_said(tmp_path: Path, vswin: Vswin) -> None:
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 64, "depth": 1, "num_heads": 1, "patch": 8, "image_size": 32, "frames": 4}
+    trained = create_model("timesformer_divided", num_classes=3, **sizes).eval()
+    torch.nn.init.normal_(trained.head.weight, std=2.0)
+    path = tmp_path / "timesformer.pth"
+    torch.save({"model_state": {f"model.{name}": value for name, value in trained.state_dict().items()}}, path)
+    video = encode(tmp_path / "grey.mp4", np.full((8, 48, 64, 3), 90, dtype=np.uint8))
+    out = tmp_path / "o.json"
+    half = Pixels(mean=(127.5,) * 3, std=(127.5,) * 3)
+    for options, pixels, said in (
+        ((), TIMESFORMER_PIXELS, "pixels less 114.75 over 57.375 (as TimeSformer's are)"),
+        (("--mean", "0.5", "--std", "0.5"), half, "pixels less 127.5 over 127.5 (as you say)"),
+        (("--mean", "127.5,127.5,127.5", "--std", "127.5"), half, "(as you say)"),
+        (("--bgr",), replace(TIMESFORMER_PIXELS, order=ChannelOrder.BGR), "blue first (as you say)"),
+    ):
+        answer = vswin("predict", str(video), "--checkpoint", str(path), "--views", "1x1", "--out", str(out), *options)
+        assert said in answer.stdout
+        [found] = json.loads(out.read_text())
+        scores = {item["index"]: item["score"] for item in found["predictions"]}
+        [frame, *_] = decoded_from_start(video)
+        expected = scores_on(trained, tuple(int(value) for value in frame.mean(axis=(0, 1)).round()), pixels)
+        assert [scores[index] for index in range(3)] == pytest.approx(expected.tolist(), abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--mean", "a"), "expected --mean like 0.45"),
+        (("--std", "0.2"), "expected --mean beside --std"),
+        (("--mean", "100", "--std", "0"), "expected --std above 0"),
+        (("--window", "8x7"), "expected --window like 8x7x7"),
+        (("--weights", "mean"), "expected --weights averaged or raw"),
+    ],
+)
+def test_what_is_said_must_make_sense(options: tuple[str, ...], message: str, vswin: Vswin, published: Path) -> None:
+    answer = vswin("predict", "nothing.mp4", "--checkpoint", str(published), *options, code=2)
+    assert message in " ".join(answer.stderr.split())
+
+
 def test_a_timesformer_is_shown_clips_of_its_own_length(tmp_path: Path) -> None:
     path = tmp_path / "timesformer.safetensors"
     save_weights(create_model("timesformer_joint", embed_dim=64, depth=1, num_heads=1, num_classes=3, frames=16), path)
-    ready = make_ready(path, model=None, labels=None, views="1x1", clip=None)
+    ready = make_ready(path, Said(views="1x1"))
     assert (ready.clip.length, ready.clip.interval, ready.protocol.views) == (16, 16, "1x1")
 
 

@@ -15,14 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from vswin.config import Antialias
+from vswin.config import Antialias, ChannelOrder, Pixels
 
 from .batch import TrainBatch
 from .clips import Box, random_resized_crop, short_side_size
 
-# Of RGB values from 0 to 255: img_norm_cfg of the released configs @db018fb8.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+_PUBLISHED = Pixels()
 
 
 def resize(clip: Tensor, *, height: int, width: int, antialias: Antialias = Antialias.OFF) -> Tensor:
@@ -63,9 +61,11 @@ def flip_randomly(clip: Tensor, *, probability: float, generator: np.random.Gene
     return clip.flip(-1) if generator.random() < probability else clip
 
 
-def normalise(clips: Tensor) -> Tensor:
-    """uint8 [..., T, C, H, W] with values 0 to 255 to float32 [..., C, T, H, W] of the published mean and deviation."""
-    mean, std = (_per_channel(values, device=clips.device) for values in (MEAN, STD))
+def normalise(clips: Tensor, pixels: Pixels = _PUBLISHED) -> Tensor:
+    """RGB, uint8 [..., T, C, H, W] with values from 0 to 255, to float32 [..., C, T, H, W] as ``pixels`` says."""
+    mean, std = (_per_channel(values, device=clips.device) for values in (pixels.mean, pixels.std))
+    if pixels.order is ChannelOrder.BGR:
+        clips = clips.flip(-3)
     return clips.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
 
 
@@ -82,9 +82,9 @@ def stack(clips: Sequence[Tensor]) -> Tensor:
     return default_collate([clip.movedim(-3, -1) for clip in clips]).movedim(-1, -3)
 
 
-def model_input(batch: TrainBatch, *, device: torch.device) -> Tensor:
+def model_input(batch: TrainBatch, *, device: torch.device, pixels: Pixels = _PUBLISHED) -> Tensor:
     """The clips of ``batch`` on ``device``, normalised and erased: float32 [B, C, T, H, W], what models take."""
-    clips = normalise(batch.clips.to(device, non_blocking=True))
+    clips = normalise(batch.clips.to(device, non_blocking=True), pixels)
     # Asked on the CPU, where loaders leave the boxes: the device is not waited for.
     if batch.erased[:, 2:].any():
         clips.masked_fill_(_inside(batch.erased.to(device, non_blocking=True), clips), 0)

@@ -17,7 +17,8 @@ from .weights.errors import DamagedWeightsError, NoWeightsError, WeightsError
 from .weights.inflate import inflate
 from .weights.loading import Geometry, HeadLoading, LoadReport, load_checkpoint, load_state
 from .weights.networks import WeightSet
-from .weights.reading import read_checkpoint, read_classes, read_metadata
+from .weights.pixels import pixels_of, read_folder
+from .weights.reading import read_checkpoint, read_classes, read_content, read_metadata
 from .weights.saving import save_weights
 
 __all__ = [
@@ -41,8 +42,11 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_state",
+    "pixels_of",
     "read_checkpoint",
     "read_classes",
+    "read_content",
+    "read_folder",
     "read_metadata",
     "save_weights",
     "set_form",

@@ -11,12 +11,14 @@ from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vswin.config import Precision
+from vswin.config import Pixels, Precision
 from vswin.data.batch import ViewBatch
 from vswin.data.transforms import normalise
 
 from .memory import shortage_in_test_explained
 from .precision import autocast
+
+_PUBLISHED = Pixels()
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,30 @@ def evaluate(
     precision: Precision,
     device: torch.device,
     views_at_once: int = 12,
+    pixels: Pixels = _PUBLISHED,
 ) -> Iterator[Predictions]:
-    """Test ``model`` on ``batches``, yielding the predictions of each as they come.
+    """Test ``model``, which is shown ``pixels``, on ``batches``, yielding the predictions of each as they come.
 
     ``views_at_once`` bounds the memory of the device; it changes scores by rounding only. Leaves the model in
     evaluation mode. All scores of a broken video are 0. Raises BatchTooLargeError where memory is short.
     """
     model.eval()
     for batch in batches:
-        yield _predict(model, batch, precision=precision, device=device, views_at_once=views_at_once)
+        yield _predict(model, batch, precision=precision, device=device, views_at_once=views_at_once, pixels=pixels)
 
 
 def _predict(
-    model: nn.Module, batch: ViewBatch, *, precision: Precision, device: torch.device, views_at_once: int
+    model: nn.Module,
+    batch: ViewBatch,
+    *,
+    precision: Precision,
+    device: torch.device,
+    views_at_once: int,
+    pixels: Pixels,
 ) -> Predictions:
-    logits = view_outputs(model, batch.views, precision=precision, device=device, views_at_once=views_at_once)
+    logits = view_outputs(
+        model, batch.views, precision=precision, device=device, views_at_once=views_at_once, pixels=pixels
+    )
     scores = reduce(logits.softmax(dim=-1), "b v k -> b k", "mean").cpu()
     scores[batch.broken] = 0
     return Predictions(batch.videos.numpy(), scores.numpy(), batch.labels.numpy(), batch.broken.numpy())
@@ -119,7 +130,13 @@ def _predict(
 
 @torch.inference_mode()
 def view_outputs(
-    model: nn.Module, views: Tensor, *, precision: Precision, device: torch.device, views_at_once: int
+    model: nn.Module,
+    views: Tensor,
+    *,
+    precision: Precision,
+    device: torch.device,
+    views_at_once: int,
+    pixels: Pixels = _PUBLISHED,
 ) -> Tensor:
     """Outputs of ``model`` for every view: uint8 [B, V, T, C, H, W] to float32 [B, V, outputs] on ``device``.
 
@@ -130,5 +147,5 @@ def view_outputs(
     # a chunk becomes floating point on the device: all views of a video at once could be gigabytes
     for chunk in torch.split(flat, views_at_once):
         with shortage_in_test_explained(views_at_once=len(chunk)), autocast(precision, device):
-            parts.append(model(normalise(chunk.to(device, non_blocking=True))).float())
+            parts.append(model(normalise(chunk.to(device, non_blocking=True), pixels)).float())
     return rearrange(torch.cat(parts), "(b v) k -> b v k", v=views.shape[1])

@@ -9,7 +9,7 @@ from typing import Self
 
 from torch import Tensor
 
-from vswin.config import DataConfig
+from vswin.config import DataConfig, Pixels
 from vswin.data.annotations import VideoList
 from vswin.data.batch import TrainBatch
 from vswin.data.datasets import TrainClips
@@ -40,13 +40,14 @@ class Feed:
 
     ``batches(step)`` yields this rank's share of every batch, from step ``step`` (0 is the first) to the end of the
     last epoch. ``classes`` are the names of the classes in the order of the labels, ``names`` those of the videos in
-    the order of the list; each is empty where there are none.
+    the order of the list; each is empty where there are none. ``pixels``: as the model is shown them.
     """
 
     batches: Callable[[int], Iterable[TrainBatch]]
     steps_per_epoch: int
     classes: Sequence[str] = ()
     names: Sequence[str] = ()
+    pixels: Pixels = Pixels()
 
     @classmethod
     def of_videos(cls, videos: VideoList, *, order: TrainBatches, config: DataConfig, loading: Loading) -> Self:
@@ -63,6 +64,7 @@ class Feed:
             steps_per_epoch=order.steps_per_epoch,
             classes=videos.classes,
             names=videos.names,
+            pixels=config.pixels,
         )
 
     def describe(self, rows: Tensor) -> str:

@@ -156,7 +156,8 @@ def train(
         sums = torch.zeros(3, dtype=torch.float64, device=device)
         with shortage_explained(micro_batch=at_once, rank_batch=rank_batch, effective_batch=effective_batch):
             for index, part in enumerate(_cut(batch, at_once)):
-                clips, labels = model_input(part, device=device), part.labels.to(device, non_blocking=True)
+                clips = model_input(part, device=device, pixels=feed.pixels)
+                labels = part.labels.to(device, non_blocking=True)
                 if step == first and index == 0:
                     with autocast(config.precision, device):
                         rehearse(network, clips)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vswin.config import Extent
+from vswin.config import TIMESFORMER_PIXELS, Extent, Pixels
 from vswin.models import (
     SwinTransformer3D,
     WeightsError,
@@ -22,9 +23,11 @@ from vswin.models import (
     load_checkpoint,
     load_state,
     read_checkpoint,
+    read_content,
 )
 from vswin.models.weights import formats
 from vswin.models.weights.geometry import resized_table
+from vswin.models.weights.pixels import Folder, pixels_of, read_folder
 
 SWIN = {"embed_dim": 8, "depths": (2, 1), "num_heads": (1, 2), "window": (2, 3, 3), "num_classes": 5}
 
@@ -198,8 +201,8 @@ def test_code_in_a_file_is_named_and_not_run(zipped: bool, state: dict[str, Tens
     path = tmp_path / "checkpoint.pth"
     content = {"state_dict": state, "hub": Recorder(), "half": torch.ones(3).half(), "view": torch.arange(6.0)[1::2]}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    read = read_checkpoint(path)
-    assert_same({name: read[name] for name in state}, state)
+    read = read_content(path)
+    assert_same({name: read.tensors[name] for name in state}, state)
     assert "names code (tests.models.weights.test_networks.Recorder), of which none was run" in " ".join(read.notes)
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
@@ -282,3 +285,34 @@ def test_what_the_published_class_leaves_out_is_told(patch_norm: bool, qkv_bias:
     config = architecture_of(state)
     assert (config.patch_norm, config.qkv_bias) == (patch_norm, qkv_bias)
     load_state(build(config), state)
+
+
+# -- pixels
+
+
+def test_pixels_are_those_of_the_writer_unless_the_file_says() -> None:
+    assert pixels_of(network().state_dict()) == (Pixels(), "as published Video Swin's are")
+    sizes = {"embed_dim": 64, "depth": 1, "num_heads": 1, "patch": 8, "image_size": 32, "frames": 4}
+    timesformer = create_model("timesformer_divided", **sizes)
+    assert pixels_of(timesformer.state_dict()) == (TIMESFORMER_PIXELS, "as TimeSformer's are")
+    buffers = {
+        f"data_preprocessor.{name}": torch.full((3, 1, 1), value) for name, value in (("mean", 2.0), ("std", 3.0))
+    }
+    told, who = pixels_of({**network().state_dict(), **buffers})
+    assert (told, who) == (Pixels(mean=(2.0,) * 3, std=(3.0,) * 3), "the checkpoint")
+
+
+def test_a_folder_tells_pixels_and_classes(tmp_path: Path) -> None:
+    assert read_folder(tmp_path) == Folder()
+    processor = tmp_path / "preprocessor_config.json"
+    processor.write_text(json.dumps({"image_mean": [0.45] * 3, "image_std": [0.225] * 3}))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "run", "0": "jump"}}))
+    assert read_folder(tmp_path) == Folder(classes=("jump", "run"), pixels=TIMESFORMER_PIXELS)
+    processor.write_text(json.dumps({"image_mean": [127.5] * 3, "image_std": [127.5] * 3, "do_rescale": False}))
+    assert read_folder(tmp_path).pixels == Pixels(mean=(127.5,) * 3, std=(127.5,) * 3)
+    processor.write_text(json.dumps({"do_normalize": False}))
+    assert read_folder(tmp_path).pixels == Pixels(mean=(0.0,) * 3, std=(255.0,) * 3)
+    for damaged in ("{", json.dumps({"image_mean": ["a"] * 3, "image_std": [1, 1]})):
+        processor.write_text(damaged)
+        with pytest.raises(WeightsError, match=r"preprocessor_config\.json"):
+            read_folder(tmp_path)

@@ -71,7 +71,7 @@ class UnknownTensorError(ExplainedError, ValueError):
 
 
 def read_inertly(path: str | PathLike[str]) -> tuple[Any, tuple[str, ...]]:
-    """Content of a PyTorch file, and the names of the code that it would have run.
+    """CheckpointContent of a PyTorch file, and the names of the code that it would have run.
 
     The content is tensors (on the CPU), plain containers, and :class:`Inert` elsewhere. The file may be a zip archive
     or, from before PyTorch 1.6, several pickles and the storages after them.

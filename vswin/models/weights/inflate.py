@@ -19,7 +19,7 @@ from .errors import WeightsError
 from .formats import State
 from .geometry import resized_positions
 from .loading import LoadReport, assign, is_head, split
-from .networks import NamedTensors, canonical_state
+from .networks import canonical_state
 
 # "a small negative value (e.g. -4.6)" (section 4.3): exp(-4.6) = 0.01
 OTHER_FRAMES = -4.6
@@ -82,7 +82,6 @@ def inflate(
         resized=tuple(resized),
         random=tuple(random),
         unused=tuple(unused),
-        notes=image_state.notes if isinstance(image_state, NamedTensors) else (),
     )
 
 

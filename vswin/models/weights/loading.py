@@ -18,8 +18,8 @@ from ..families import IMAGE_SWIN, TIMESFORMER, VIDEO_SWIN, VIT, Family, family_
 from .errors import WeightsError
 from .formats import CheckpointFormat, State, few
 from .geometry import resized_to
-from .networks import NamedTensors, WeightSet, canonical_state
-from .reading import read_checkpoint
+from .networks import WeightSet, canonical_state
+from .reading import read_content
 
 # Parts of each architecture: a tensor so named that the model lacks makes it another model. Whatever else a file has
 # beside them, such as weights of a loss, the network computes nothing with.
@@ -113,7 +113,8 @@ def load_checkpoint(
         ValueError: unreadable, of unknown format, of another architecture, or of another size than the model.
     """
     source = f"checkpoint {os.fspath(path)}"
-    return load_state(model, read_checkpoint(path, weights=weights), head=head, geometry=geometry, source=source)
+    content = read_content(path, weights=weights)
+    return load_state(model, content.tensors, head=head, geometry=geometry, source=source, notes=content.notes)
 
 
 def load_state(
@@ -123,8 +124,9 @@ def load_state(
     head: HeadLoading | str = HeadLoading.LOAD,
     geometry: Geometry | str = Geometry.EXACT,
     source: str = "state dict",
+    notes: tuple[str, ...] = (),
 ) -> LoadReport:
-    """As :func:`load_checkpoint`, for tensors already read; ``source`` names them in errors."""
+    """As :func:`load_checkpoint`, for tensors already read; ``source`` names them in errors, ``notes`` are reported."""
     family = family_of(model)
     written_by, tensors = canonical_state(state, source=source, family=family)
     # A space-only TimeSformer and a ViT are the same tensors.
@@ -158,7 +160,7 @@ def load_state(
         resized=tuple(resized),
         random=tuple(kept),
         unused=tuple(unused),
-        notes=state.notes if isinstance(state, NamedTensors) else (),
+        notes=notes,
     )
 
 

@@ -39,12 +39,12 @@ class WeightSet(StrEnum):
     RAW = "raw"
 
 
-class NamedTensors(dict[str, Tensor]):
-    """Tensors by name; ``notes`` says, a sentence each, what else the file has and what was chosen."""
+@dataclass(frozen=True)
+class CheckpointContent:
+    """The ``tensors`` of a checkpoint by name; ``notes``, a sentence each: what else it has and what was chosen."""
 
-    def __init__(self, tensors: State, notes: Iterable[str] = ()) -> None:
-        super().__init__(tensors)
-        self.notes = tuple(notes)
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def canonical_state(
     name. Of raw and averaged weights the averaged ones are taken. Weights of a ``family`` that only this package
     writes are recognised, too. Raises UnknownFormatError.
     """
-    tensors = select(state, WeightSet.AVERAGED, source=source)
+    tensors = select(state, WeightSet.AVERAGED, source=source).tensors
     known = FORMATS if family is None or not family.marks else (*FORMATS, _own_format(family))
     found = networks_in(tensors, known)
     if not found:
@@ -88,7 +88,7 @@ def canonical_state(
     return network.format, {**{name: value for name, value in rest.items() if name not in canonical}, **canonical}
 
 
-def select(content: Any, weights: WeightSet, *, source: str) -> NamedTensors:
+def select(content: Any, weights: WeightSet, *, source: str) -> CheckpointContent:
     """The tensors of the network in ``content``, an unpickled file, and all that lies beside them under the same key.
 
     Names are the file's, without the keys that they lie under. Empty if there is no tensor. Of a file without a network
@@ -99,7 +99,7 @@ def select(content: Any, weights: WeightSet, *, source: str) -> NamedTensors:
     if not found:
         # one of this package, perhaps, that only its model tells
         place = _usual(keys, flat)
-        return NamedTensors({name.removeprefix(place): flat[name] for name in flat if name.startswith(place)})
+        return CheckpointContent({name.removeprefix(place): flat[name] for name in flat if name.startswith(place)})
     swapped = isinstance(content, Mapping) and "message_hub" in content and "ema_state_dict" in content
     network = choose(found, weights, source=source, swapped=swapped)
     wrapper = max((key for key in keys if network.place.startswith(key)), key=len, default="")
@@ -110,7 +110,7 @@ def select(content: Any, weights: WeightSet, *, source: str) -> NamedTensors:
     keys_of_file = [key for key, value in content.items() if isinstance(key, str) and not isinstance(value, Tensor)]
     if aside := [key for key in keys_of_file if not f"{network.place}.".startswith(f"{key}.")]:
         notes.append(f"left aside: {', '.join(map(repr, aside))}")
-    return NamedTensors(kept, notes)
+    return CheckpointContent(kept, tuple(notes))
 
 
 def networks_in(tensors: State, formats: Sequence[CheckpointFormat] = FORMATS) -> list[Network]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .digest import raw_tensors
 from .errors import DamagedWeightsError, NoWeightsError, WeightsError
 from .formats import few
 from .inert import read_inertly
-from .networks import NamedTensors, WeightSet, select
+from .networks import CheckpointContent, WeightSet, select
 
 _ZIP_START = b"PK\x03\x04"
 # What torch.save began its files with before version 1.6 made them zip archives.
@@ -28,11 +29,13 @@ _LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _MOST_INFLATED, _SMALL = 2, 2**26
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, weights: WeightSet | str = WeightSet.AVERAGED) -> NamedTensors:
+def read_checkpoint(
+    path: str | os.PathLike[str], *, weights: WeightSet | str = WeightSet.AVERAGED
+) -> dict[str, Tensor]:
     """The named tensors of a checkpoint file, on the CPU, under the names it gives them.
 
-    They are those that lie beside the network: training states and other weights are left aside, and named in
-    ``notes``. PyTorch files are read with ``weights_only=True``; where that refuses, by
+    They are those that lie beside the network: training states and other weights are left aside (``read_content``
+    names them). PyTorch files are read with ``weights_only=True``; where that refuses, by
     :mod:`vswin.models.weights.inert`. The format is told by how the file begins, whatever its name.
 
     Args:
@@ -43,6 +46,11 @@ def read_checkpoint(path: str | os.PathLike[str], *, weights: WeightSet | str = 
         FileNotFoundError: no such file.
         ValueError: cut short, damaged, not a checkpoint, without tensors, or with several networks alike.
     """
+    return read_content(path, weights=weights).tensors
+
+
+def read_content(path: str | os.PathLike[str], *, weights: WeightSet | str = WeightSet.AVERAGED) -> CheckpointContent:
+    """As :func:`read_checkpoint`, with notes on what else is in the file and what was chosen."""
     wanted = chosen(WeightSet, weights, name="weights")
     path = Path(path)
     if not path.is_file():
@@ -54,7 +62,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, weights: WeightSet | str = 
     safe = not by_torch and (start[8:9] == b"{" or path.suffix == ".safetensors")
     content, named = (_read_safetensors(path), ()) if safe else _read_torch_file(path, start=start)
     state = select(content, wanted, source=f"checkpoint {path}")
-    if not state:
+    if not state.tensors:
         keys = f"; its keys are {', '.join(map(repr, content))}" if isinstance(content, dict) else ""
         raise WeightsError(
             f"expected named tensors in checkpoint {path}, got none{keys}; if it holds a whole model, save the "
@@ -62,7 +70,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, weights: WeightSet | str = 
         )
     if named:
         inert = f"the file names code{few(named)}, of which none was run"
-        return NamedTensors(state, (*state.notes, inert))
+        return replace(state, notes=(*state.notes, inert))
     return state
 
 
