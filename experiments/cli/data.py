@@ -164,23 +164,34 @@ def data_split(
     dataset: DatasetArgument,
     val: Annotated[float, typer.Option(min=0.01, max=0.99, metavar="SHARE", help="Of every class, to test on.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos to test on.")] = 0,
+    group_by: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Videos whose paths match it alike stay together: 'person\\d+'."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Share videos in one folder per class, DATASET/<class>/<video>, out to training and validation.
+    """Share videos in one folder per class, DATASET/<class>/.../<video>, out to training and validation.
 
-    Writes train.txt, val.txt and classes.txt beside the folders; nothing is moved. Where clips of one recording must
-    stay together, make train/<class> and val/<class> by hand instead.
+    Writes train.txt, val.txt and classes.txt beside the folders; nothing is moved, and what is in no list is named and
+    counted. Clips of one recording must stay together, or the test knows what it is tested on: UCF-101's groups are
+    recognised, for others say --group-by.
     """
     from vswin.data.upkeep.split import split_classes
 
     folder = folders.data() / dataset
-    counts = split_classes(folder, share=val, seed=seed)
+    done = split_classes(folder, share=val, seed=seed, group_by=group_by)
     if as_json:
-        print_json({"folder": str(folder), **{split.value: count for split, count in counts.items()}})
+        counts = {split.value: count for split, count in done.videos.items()}
+        print_json({"folder": str(folder), **counts, "groups": done.groups, "left_out": done.left_out})
         return
-    told = " and ".join(f"{count} in {split}.txt" for split, count in counts.items())
+    told = " and ".join(f"{count} in {split}.txt" for split, count in done.videos.items())
     classes = len((folder / "classes.txt").read_text().splitlines())
     console.print(f"{dataset}: {classes} classes, {told}, in {relative(folder)}", soft_wrap=True, markup=False)
+    if done.groups:
+        console.print(f"{done.groups} groups of videos were kept together", markup=False)
+    for reason, names in done.left_out.items():
+        shown = ", ".join(names[:_EXAMPLES]) + (" ..." if len(names) > _EXAMPLES else "")
+        console.print(f"left out: {len(names)} {reason} ({shown})", soft_wrap=True, markup=False)
 
 
 @data_app.command("generate")

@@ -50,8 +50,8 @@ def test_a_folder_per_class_is_split_once_and_for_all(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for video in range(number):
             (tmp_path / name / f"{video}.mp4").touch()
-    counts = split_classes(tmp_path, share=0.2, seed=0)
-    assert dict(counts) == {Split.TRAIN: 11, Split.VAL: 4}
+    done = split_classes(tmp_path, share=0.2, seed=0)
+    assert (dict(done.videos), done.groups, done.left_out) == ({Split.TRAIN: 11, Split.VAL: 4}, 0, {})
     train, val = split_names(tmp_path, Split.TRAIN), split_names(tmp_path, Split.VAL)
     assert not train & val
     assert len(train | val) == 15
@@ -63,6 +63,70 @@ def test_a_folder_per_class_is_split_once_and_for_all(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     split_classes(tmp_path, share=0.2, seed=1)
     assert split_names(tmp_path, Split.VAL) != val
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_every_file_is_in_a_list_or_named(tmp_path: Path) -> None:
+    videos = [f"jump/{stem}" for stem in ("a.mp4", "b.MP4", "c.3gp", "d.ts", "e.m2ts", "f.ogv", "g.asf")]
+    videos += [f"swim/person{person}/{stem}" for person in (1, 2) for stem in ("a.mkv", "b.mp4")]
+    videos += ["swim/frames 1", "swim/frames 2"]
+    touch(tmp_path, *(name for name in videos if "frames" not in name))
+    touch(tmp_path, "swim/frames 1/0.jpg", "swim/frames 2/0.jpg")
+    touch(tmp_path, "notes.txt", "jump/thumb.jpg", "jump/more.zip", "jump/.hidden.mp4", "empty/x.txt", "all.tar.gz")
+    done = split_classes(tmp_path, share=0.2, seed=0)
+    listed = split_names(tmp_path, Split.TRAIN) | split_names(tmp_path, Split.VAL)
+    assert listed == set(videos)
+    assert done.left_out == {
+        "archives, to be unpacked": ["all.tar.gz", "jump/more.zip"],
+        "beside the folders of classes": ["notes.txt"],
+        "folders without videos": ["empty"],
+        "hidden": ["jump/.hidden.mp4"],
+        "no suffix of a video": ["empty/x.txt", "jump/thumb.jpg"],
+    }
+
+
+def test_clips_of_one_recording_stay_together(tmp_path: Path) -> None:
+    names = [
+        f"{kind}/v_{kind}_g{group:02d}_c{clip:02d}.avi"
+        for kind in ("Bike", "Dive")
+        for group in range(1, 11)
+        for clip in (1, 2)
+    ]
+    touch(tmp_path, *names)
+    done = split_classes(tmp_path, share=0.2, seed=0)
+    assert (done.groups, sum(done.videos.values()), done.videos[Split.VAL]) == (10, 40, 8)
+    groups = {
+        split: {name.split("_")[2] for name in split_names(tmp_path, split)} for split in (Split.TRAIN, Split.VAL)
+    }
+    assert not groups[Split.TRAIN] & groups[Split.VAL]
+
+
+def test_groups_are_what_a_pattern_says(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{kind}/person{person}_d{day}.avi" for kind in ("run", "walk") for person in range(6) for day in (1, 2)),
+    )
+    done = split_classes(tmp_path, share=0.3, seed=3, group_by=r"(person\d)_")
+    persons = {
+        split: {name.split("/")[1][:7] for name in split_names(tmp_path, split)} for split in (Split.TRAIN, Split.VAL)
+    }
+    assert (done.groups, len(persons[Split.VAL])) == (6, 2)
+    assert not persons[Split.TRAIN] & persons[Split.VAL]
+    for name in ("train.txt", "val.txt", "classes.txt"):
+        (tmp_path / name).unlink()
+    for pattern, message in (
+        ("(", "expected a regular expression"),
+        ("dog", "belongs to no group"),
+        ("walk|run", "1 group there, and no choice"),
+    ):
+        with pytest.raises(DataError, match=message):
+            split_classes(tmp_path, share=0.3, seed=3, group_by=pattern)
+    assert not list(tmp_path.glob("*.txt"))
 
 
 @pytest.mark.parametrize(

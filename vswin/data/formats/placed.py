@@ -9,7 +9,11 @@ from pathlib import Path
 
 from .rows import Split, VideoRow
 
-VIDEO_SUFFIXES = frozenset({"mp4", "webm", "mkv", "avi", "mov", "m4v", "mpg", "mpeg", "flv", "wmv", "gif"})
+# Containers of videos that FFmpeg reads; sound alone, subtitles and single pictures have others.
+VIDEO_SUFFIXES = frozenset(
+    {"mp4", "m4v", "mov", "qt", "3gp", "3g2", "f4v", "webm", "mkv", "avi", "divx", "mpg", "mpeg", "mpe", "mpv", "m2v"}
+    | {"vob", "ts", "mts", "m2ts", "m2t", "flv", "wmv", "asf", "ogv", "rm", "rmvb", "mxf", "dv", "y4m", "nut", "gif"}
+)
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png"})
 
 SPLIT_WORDS = {
