@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from rich.text import Text
 from .. import folders
 from ..job import provenance
 from ..words import relative
+
+# A loader holds one for every clip that waits, and MLflow some.
+_OPEN_FILES = 1024
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,20 @@ class Diagnosis:
 
 def diagnose() -> list[Diagnosis]:
     """Look at everything, in the order a new user needs it."""
-    return [_torch(), _cuda(), _decoder(), _processor(), _memory(), _disk(), _data(), _slurm(), _tracking(), _git()]
+    return [
+        _torch(),
+        _cuda(),
+        _decoder(),
+        _processor(),
+        _memory(),
+        *_shared_memory(),
+        _open_files(),
+        _disk(),
+        _data(),
+        _slurm(),
+        _tracking(),
+        _git(),
+    ]
 
 
 def _torch() -> Diagnosis:
@@ -73,6 +90,25 @@ def _memory() -> Diagnosis:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) / 2**20
     return Diagnosis("memory", free > 2, f"{free:.1f} GiB available, about 1 GiB a mini run", "scale mini")
+
+
+def _shared_memory() -> list[Diagnosis]:
+    """On Linux: workers hand clips over in it, and containers have little."""
+    place = Path("/dev/shm")
+    if not place.exists():
+        return []
+    usage = shutil.disk_usage(place)
+    enough = usage.free > 2**30
+    advice = "" if enough else "; in Docker --shm-size=8g, or --workers 0"
+    detail = f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB free in {place}{advice}"
+    return [Diagnosis("shared memory", enough, detail, "--workers above 0")]
+
+
+def _open_files() -> Diagnosis:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = soft >= _OPEN_FILES
+    advice = "" if enough else f"; ulimit -n {min(hard, 4096) if hard > 0 else 4096}"
+    return Diagnosis("open files", enough, f"{soft} a process{advice}", "--workers above 0")
 
 
 def _disk() -> Diagnosis:

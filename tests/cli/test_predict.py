@@ -236,6 +236,27 @@ def test_a_timesformer_is_shown_clips_of_its_own_length(tmp_path: Path) -> None:
     assert (ready.clip.length, ready.clip.interval, ready.protocol.views) == (16, 16, "1x1")
 
 
+@pytest.mark.slow
+def test_little_shared_memory_is_explained(published: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a mount of one's own wants root")
+    video = encode(tmp_path / "a.mp4", np.full((16, 128, 160, 3), 90, dtype=np.uint8))
+    command = vswin_command(
+        "predict", str(video), str(video), "--checkpoint", str(published), "--views", "1x1", "--clip", "16x1"
+    )
+    script = 'mount -t tmpfs -o size=256k tmpfs /dev/shm && "$@"'
+    answer = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script, "bash", *command, "--workers", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "shared memory is too small" in " ".join(answer.stderr.split())
+    assert "--shm-size=8g" in answer.stderr
+
+
 def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(vswin: Vswin, published: Path, tmp_path: Path) -> None:
     odd = "score:100:run:cat: [red]x[/] \x1b[2J\u202eb\x9b"
     labels = tmp_path / "labels.txt"

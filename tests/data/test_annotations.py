@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -176,22 +177,32 @@ def test_a_manifest_says_what_was_measured_on(tmp_path: Path) -> None:
     }
 
 
-# Names that a list can hold: no line end, no blank at either end, no comma at the end, no quote at the start.
+# Names that a list can hold: no line end, no blank at either end, no comma at the end, no quote at the start. And none
+# that ends like a number of frames, unless it is quoted.
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"), min_size=1).filter(
     lambda name: name == name.strip() and name[0] not in '"\ufeff' and name[-1] != ","
 )
+PLAIN_NAMES = NAMES.filter(lambda name: not re.search(r"[\s,][0-9]+$", name))
 
 
 @given(
-    st.dictionaries(NAMES, st.integers(0, 400), min_size=1), st.sampled_from(["\n", "\r\n"]), st.sampled_from(" \t,")
+    st.dictionaries(PLAIN_NAMES, st.integers(0, 400), min_size=1),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(" \t,"),
 )
-def test_whatever_is_written_is_read_back(rows: dict[str, int], end: str, blank: str) -> None:
+def test_whatever_others_write_is_read(rows: dict[str, int], end: str, blank: str) -> None:
     with TemporaryDirectory() as folder:
         text = "".join(f"{name}{blank}{label}{end}" for name, label in rows.items())
         videos = VideoList.read(written(Path(folder), text))
         assert dict(zip(videos.names, videos.labels, strict=True)) == rows
-        list_file.write(Path(folder) / "again.txt", rows=list(rows.items()))
-        assert VideoList.read(Path(folder) / "again.txt").names == videos.names
+
+
+@given(st.dictionaries(NAMES | st.from_regex(r"[a-z]+ [0-9]{1,3}", fullmatch=True), st.integers(0, 400), min_size=1))
+def test_whatever_is_written_is_read_back(rows: dict[str, int]) -> None:
+    with TemporaryDirectory() as folder:
+        list_file.write(Path(folder) / "train.txt", rows=list(rows.items()))
+        videos = VideoList.read(Path(folder) / "train.txt")
+        assert dict(zip(videos.names, videos.labels, strict=True)) == rows
 
 
 @given(st.text())
@@ -207,3 +218,37 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert len(videos) > 0
             assert set(videos.labels) <= {0, 1}
         assert refusal == "" or refusal.startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "frames/v1 8 0\nframes/v2 8 1\n",
+        "frames/v1,8,0\nframes/v2,8,1\n",
+        "frames/v1\t0\t8\t0\nframes/v2\t0\t8\t1\n",
+    ],
+)
+def test_columns_are_told_by_the_rows(rows: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(rows)
+    gathering = list_file.read(path, classes=())
+    assert [(row.name, row.label) for row in gathering.rows.values()] == [("frames/v1", 0), ("frames/v2", 1)]
+    # a folder that is called so is no number of frames
+    (tmp_path / "frames" / "v1 8").mkdir(parents=True)
+    path.write_text("frames/v1 8 0\nframes/v2 8 1\n")
+    assert list(list_file.read(path, classes=()).rows) == ["frames/v1 8", "frames/v2 8"]
+
+
+def test_an_offset_is_refused_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("v1 0 8 0\nv1 8 8 1\n")
+    gathering = list_file.read(path, classes=())
+    assert list(gathering.rows) == ["v1"]
+    assert "train.txt:2: expected a video from its first frame, got offset 8" in gathering.problems[0]
+
+
+def test_names_that_end_like_a_number_of_frames_are_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    list_file.write(path, rows=[("walk 1", 0), ('a "walk" 2', 1)])
+    assert path.read_text() == '"walk 1" 0\n"a ""walk"" 2" 1\n'
+    assert list(list_file.read(path, classes=()).rows) == ["walk 1", 'a "walk" 2']

@@ -7,6 +7,7 @@ process could inherit a lock that one of its threads holds, and a spawned worker
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -30,6 +31,8 @@ KeyIn = TypeVar("KeyIn", contravariant=True)
 
 # A sample or a batch, and the videos that failed on the way.
 _Read: TypeAlias = tuple[Batch, tuple[ReadFailure, ...]]
+
+_SHARED_MEMORY = "/dev/shm"
 
 # How many files of a batch an error names.
 _NAMED = 8
@@ -87,6 +90,8 @@ class Pipeline(Generic[Batch, Key]):
                 try:
                     batch = next(batches)
                 except RuntimeError as error:
+                    if _is_short_of_shared_memory(str(error)):
+                        raise WorkerError(_shared_memory_explained()) from None
                     if "DataLoader worker (pid" not in str(error):
                         raise
                     raise WorkerError(self._lost(number, keys, reason=str(error))) from None
@@ -125,6 +130,23 @@ class Pipeline(Generic[Batch, Key]):
             + "\n  ".join(files[:_NAMED])
             + more
         )
+
+
+def _is_short_of_shared_memory(message: str) -> bool:
+    return "shared memory" in message.lower() or "Bus error" in message or "/torch_" in message
+
+
+def _shared_memory_explained() -> str:
+    """One sentence on what workers hand batches over in."""
+    try:
+        size, _, free = shutil.disk_usage(_SHARED_MEMORY)
+        room = f"{_SHARED_MEMORY} has {size / 2**20:.0f} MB, {free / 2**20:.0f} MB free"
+    except OSError:
+        room = f"there is no {_SHARED_MEMORY}"
+    return (
+        f"shared memory is too small for worker processes to hand batches over: {room}. Start the container with more "
+        "(docker run --shm-size=8g, or --ipc=host), or decode in this process with --workers 0"
+    )
 
 
 class _Patient(Dataset[object], Generic[Batch, Key]):
