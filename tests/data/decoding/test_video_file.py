@@ -158,6 +158,29 @@ def test_no_more_is_decoded_than_needed(tmp_path: Path, kind: str, monkeypatch: 
         assert len(decoded) <= 2 + 12
 
 
+@pytest.mark.parametrize("container", ["avi", "mkv", "mp4"])
+def test_packets_that_say_not_coded_are_no_frames(container: str, tmp_path: Path) -> None:
+    """XviD and DivX drop frames so: in the middle, and at the end, where FFmpeg repeats the last one once."""
+    original = encode(tmp_path / f"whole.{container}", moving_blobs(40), codec="mpeg4", options=FEW_KEYS)
+    path = tmp_path / f"dropped.{container}"
+
+    def drop(number: int, data: bytearray) -> None:
+        if number in (15, 16, 17, 38, 39):
+            # start code; P; no second over; marker; time, of 10 a second; marker; not coded; stuffing
+            bits = f"01{0}1{number % 10:04b}1{0}{0}"
+            bits += "1" * (-len(bits) % 8)
+            data[:] = b"\0\0\1\xb6" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+    copy_edited(original, path, edit=drop)
+    expected = decoded_from_start(path)
+    assert len(expected) < 40
+    assert probe(path).num_frames == len(expected)
+    assert np.array_equal(read_frames(path, range(len(expected))), expected)
+    for number in range(len(expected)):
+        for wanted in ([number], [0, number], [number, len(expected) - 1]):
+            assert np.array_equal(read_frames(path, wanted), expected[wanted]), wanted
+
+
 def test_a_frame_that_is_only_referred_to_is_not_counted(tmp_path: Path) -> None:
     original = MADE["vp8"](tmp_path)
     path = tmp_path / "hidden.webm"

@@ -32,6 +32,9 @@ _WORTH_A_JUMP = 8
 # Codecs that mark frames which no other refers to; those with temporal layers mean something weaker by the mark.
 _WITH_UNREFERENCED = {"h264"}
 
+# Codecs in which a packet may say that there is no frame.
+_MAY_SKIP = {"mpeg4"}
+
 # FieldOrder of FFmpeg: unknown, progressive. Two packets may hold the two fields of one interlaced frame.
 _PROGRESSIVE = {0, 1}
 
@@ -56,7 +59,7 @@ class VideoFile:
     def num_frames(self) -> int:
         with self._guarded():
             count = count_in_index(self._container, self._stream, check_time=self._check_time)
-            if count is None:
+            if count is None or self._stream.codec_context.codec.canonical_name in _MAY_SKIP:
                 count = len(self._timeline.times)
         if count == 0:
             raise VideoError(f"{self._path}: expected at least one frame, got none; replace the file")
@@ -131,7 +134,11 @@ class VideoFile:
     @cached_property
     def _timeline(self) -> Timeline:
         self._at_start()
-        return read_timeline(self._container, self._stream, packets=self._packets())
+        timeline = read_timeline(self._container, self._stream, packets=self._packets())
+        if timeline.is_certain:
+            return timeline
+        self._at_start()
+        return timeline.shown([frame.pts for packet in self._packets() for frame in packet.decode()])
 
     def _from_key_frames(self, wanted: list[int]) -> _Found | None:
         """The frames ``wanted``, or None where the file proves to be one to decode from its start."""
