@@ -1,4 +1,4 @@
-# From a fresh clone: python3 (3.11 or 3.12) with venv, git and make are enough. No root, no GPU, no data.
+# From a fresh clone: python3 (3.11 to 3.14) with venv, git and make are enough. No root, no GPU, no data.
 
 SHELL  := /bin/bash
 PYTHON ?= python3
@@ -8,6 +8,7 @@ BIN    := .venv/bin
 
 help:
 	@echo "make demo        two tables of the paper in miniature, from nothing to a report"
+	@echo "                 FAST=1 for one seed; TORCH_INDEX=ADDRESS for the CPU build of PyTorch (README)"
 	@echo "make install     create the environment in .venv"
 	@echo "make test        format, lint, types, import contracts, tests"
 	@echo "make slow        the tests that take minutes"
@@ -25,9 +26,11 @@ define install
 	@flock .venv.lock bash -ec ' \
 	  if [ $@ -nt pyproject.toml ] && [ $@ -nt constraints.txt ]; then exit 0; fi; \
 	  echo "installing the environment into .venv (once, a few minutes)"; \
-	  $(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))" || \
-	    { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version); try: make PYTHON=python3.12 ..."; exit 1; }; \
+	  $(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))" || \
+	    { echo "Python 3.11 to 3.14 is needed, $(PYTHON) is $$($(PYTHON) --version); try: make PYTHON=python3.13 ..."; exit 1; }; \
 	  [ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv; \
+	  [ -z "$(TORCH_INDEX)" ] || $(BIN)/pip install --quiet --disable-pip-version-check --index-url "$(TORCH_INDEX)" \
+	    $$(grep ^torch== constraints.txt); \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$(1)"; \
 	  touch $@'
 endef
@@ -48,7 +51,7 @@ demo: export VSWIN_DATA := $(CURDIR)/demo/data
 demo: export MLFLOW_TRACKING_URI :=
 demo: .venv/.core
 	@$(BIN)/vswin data generate
-	@$(BIN)/vswin launch table4 table6 --scale mini --seeds 2
+	@$(BIN)/vswin launch table4 table6 --scale mini --seeds $(if $(FAST),1,2)
 	@$(BIN)/vswin collect --scale mini
 	@$(BIN)/vswin tables table4 table6 --scale mini
 	@echo

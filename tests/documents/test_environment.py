@@ -9,8 +9,8 @@ from packaging.specifiers import SpecifierSet
 from tests.support.places import CLONE
 
 CONSTRAINTS = CLONE / "constraints.txt"
-# Debian 12's and Ubuntu 24.04's; some packages ask for a later patch than the first.
-PYTHONS = ("3.11.2", "3.12.3")
+# Debian 12's, Ubuntu 24.04's and Debian 13's, and the newest; some packages ask for a later patch than the first.
+PYTHONS = ("3.11.2", "3.12.3", "3.13.5", "3.14.0")
 
 
 def test_every_pinned_package_takes_the_pythons_of_debian_and_ubuntu() -> None:
