@@ -82,13 +82,20 @@ def test_a_backbone_that_was_wrapped_alone_keeps_its_head(inside: str, state: di
     assert_same(dict(model.state_dict()), state)
 
 
-@pytest.mark.parametrize("key", ["module", "net", "network", "weights", "state", "ema", "model_ema", "params", "a_b"])
+@pytest.mark.parametrize(
+    "key", ["module", "net", "optimized_model", "network", "weights", "state", "ema", "model_ema", "params", "a_b"]
+)
 def test_any_key_may_hold_it(key: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}}
     content = {"epoch": 3, "outer": {key: under("module.", state)}, "optimizer": optimizer}
     found, report = loaded(content, tmp_path)
     assert_same(found, state)
-    assert "left aside: 'epoch', 'optimizer'" in str(report)
+    assert str(report).endswith("; left aside: 'epoch', 'optimizer'")
+    # as DeepSpeed keeps it: the key is a part of no name
+    path = tmp_path / "checkpoint.pth"
+    torch.save({key: state, "epoch": 3}, path)
+    content = read_content(path)
+    assert (content.tensors.keys(), content.notes) == (state.keys(), ("left aside: 'epoch'",))
 
 
 def test_parts_in_mappings_of_their_own_are_one_network(state: dict[str, Tensor], tmp_path: Path) -> None:

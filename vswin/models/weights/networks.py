@@ -27,7 +27,7 @@ _TRANSPARENT = re.compile(r"(?:(?<=^)|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_
 # Parts of a place that say that the weights are an average over training.
 _AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|swa|teacher|momentum|shadow)(?:[._]|$)|ema_model|model_?ema")
 # The states of optimisers have the parameters' names, too.
-_OPTIMISER = re.compile("optim", flags=re.IGNORECASE)
+_OPTIMISER = re.compile(r"(^|_)optim(i[sz]ers?)?(_.*)?$", flags=re.IGNORECASE)
 # How deep a mapping may lie in others; one may even hold itself.
 _DEEPEST = 6
 
@@ -102,13 +102,14 @@ def select(content: Any, weights: WeightSet, *, source: str) -> CheckpointConten
         return CheckpointContent({name.removeprefix(place): flat[name] for name in flat if name.startswith(place)})
     swapped = isinstance(content, Mapping) and "message_hub" in content and "ema_state_dict" in content
     network = choose(found, weights, source=source, swapped=swapped)
-    wrapper = max((key for key in keys if network.place.startswith(key)), key=len, default="")
+    mine = list(network.names.values())
+    wrapper = max((key for key in keys if all(name.startswith(key) for name in mine)), key=len, default="")
     others = [other for other in found if other is not network]
-    dropped = {name for other in others for name in other.names.values()} - set(network.names.values())
+    dropped = {name for other in others for name in other.names.values()} - set(mine)
     kept = {name.removeprefix(wrapper): flat[name] for name in flat if name.startswith(wrapper) and name not in dropped}
     notes = [f"of {network} and {', '.join(map(str, others))} the first was taken"] if others else []
     keys_of_file = [key for key, value in content.items() if isinstance(key, str) and not isinstance(value, Tensor)]
-    if aside := [key for key in keys_of_file if not f"{network.place}.".startswith(f"{key}.")]:
+    if aside := [key for key in keys_of_file if not any(name.startswith(f"{key}.") for name in mine)]:
         notes.append(f"left aside: {', '.join(map(repr, aside))}")
     return CheckpointContent(kept, tuple(notes))
 
