@@ -307,6 +307,8 @@ class OptimConfig:
     clip_norm: float | None = None
     ema_decay: float | None = None
     nonfinite_steps: int = 0
+    # the micro-batches of a step by which the published warm-up counts; how a step is really cut changes nothing
+    accumulation: int = field(default=1, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True)

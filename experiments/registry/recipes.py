@@ -60,7 +60,14 @@ SWIN_T_K400 = Recipe(
     init=InitConfig(image="swin_tiny_patch4_window7_224"),
     data=DataConfig(dataset=KINETICS_400),
     optim=OptimConfig(
-        lr=1e-3, backbone_lr_ratio=0.1, weight_decay=0.02, batch_size=64, epochs=30, precision=Precision.FP16
+        lr=1e-3,
+        backbone_lr_ratio=0.1,
+        weight_decay=0.02,
+        batch_size=64,
+        epochs=30,
+        precision=Precision.FP16,
+        # update_interval of its optimizer_config
+        accumulation=4,
     ),
     protocol=VIEWS_4X3,
 )
@@ -243,5 +250,5 @@ PERCEIVER_K400 = replace(
     SWIN_T_K400,
     model=PERCEIVER,
     init=InitConfig(),
-    optim=replace(SWIN_T_K400.optim, lr=1e-4, backbone_lr_ratio=1.0),
+    optim=replace(SWIN_T_K400.optim, lr=1e-4, backbone_lr_ratio=1.0, accumulation=1),
 )

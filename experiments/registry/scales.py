@@ -179,6 +179,8 @@ def _optim(optim: OptimConfig, *, rate: float, batch_size: int, epochs: int) -> 
         epochs=epochs,
         milestones=tuple(round(milestone * share) for milestone in optim.milestones),
         warmup_epochs=optim.warmup_epochs * share,
+        # steps are not cut here
+        accumulation=1,
         # what is sooner done in fp16 is not, on a CPU
         precision=Precision.FP32,
     )

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from experiments.registry.recipes import SWIN_T_K400
 from tests.support.parameter_groups import FOLDER, GROUPS, groups_of
+from tests.support.places import GOLDEN
 from vswin.config import OptimConfig, Optimizer, ParameterGroups, Schedule
-from vswin.models import create_model
+from vswin.models import create_model, load_state
 from vswin.training.optim import build_average, build_optimizer, lr_factor, multipliers, set_lr
 
 TABLE = "backbone.layers.0.blocks.0.attn.relative_position_bias_table"
@@ -142,3 +145,40 @@ def test_parameter_groups_are_the_golden_ones(file: str) -> None:
 
 def test_there_is_no_golden_file_without_a_model() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(GROUPS)
+
+
+def test_sixteen_published_steps_give_the_published_weights() -> None:
+    """Measured with the published code: parameter groups, cosine by epoch, warm-up in micro-batches, AdamW."""
+    golden = np.load(GOLDEN / "training_k400_toy.npz")
+    config = OptimConfig(epochs=4, batch_size=8, accumulation=4)
+    model = create_model(
+        "swin_t",
+        num_classes=10,
+        embed_dim=16,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        window=(2, 2, 2),
+        drop_path=0.0,
+        head_dropout=0.0,
+    )
+    load_state(model, {name[5:]: torch.from_numpy(golden[name]) for name in golden.files if name.startswith("init/")})
+    drawn = np.random.default_rng(7)
+    clips = torch.from_numpy(drawn.standard_normal((128, 3, 4, 16, 16), dtype=np.float32))
+    labels = torch.from_numpy(drawn.integers(0, 10, 128))
+    optimizer = build_optimizer(model, config)
+    for step in range(16):
+        set_lr(optimizer.param_groups, lr_factor(step, steps_per_epoch=4, config=config))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert (min(rates), max(rates)) == pytest.approx(golden["learning_rates_min_max"][step], rel=1e-6)
+        batch = slice(8 * step, 8 * step + 8)
+        loss = F.cross_entropy(model(clips[batch]), labels[batch])
+        assert loss.item() == pytest.approx(golden["losses"][step], abs=1e-5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step + 1 in (1, 4, 16):
+            for name, value in model.named_parameters():
+                expected = torch.from_numpy(golden[f"after_step_{step + 1}/{name}"])
+                torch.testing.assert_close(
+                    value.detach(), expected, atol=5e-7, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+                )

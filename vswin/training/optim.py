@@ -106,7 +106,8 @@ def build_average(model: nn.Module, config: OptimConfig) -> AveragedModel | None
 def lr_factor(step: int, *, steps_per_epoch: int, config: OptimConfig) -> float:
     """Factor on every base learning rate at ``step`` (0 is the first).
 
-    The schedule is constant inside an epoch, as published; the linear warm-up multiplies it step by step.
+    The schedule is constant inside an epoch, as published; the linear warm-up multiplies it step by step. mmcv counts
+    it in micro-batches, of which a step has ``config.accumulation``, and a step has the rate of its last one.
     """
     epoch = step // steps_per_epoch
     match config.schedule:
@@ -117,7 +118,8 @@ def lr_factor(step: int, *, steps_per_epoch: int, config: OptimConfig) -> float:
     warmup_steps = config.warmup_epochs * steps_per_epoch
     if step >= warmup_steps:
         return annealed
-    return annealed * (1 - (1 - step / warmup_steps) * (1 - config.warmup_ratio))
+    share = ((step + 1) * config.accumulation - 1) / (warmup_steps * config.accumulation)
+    return annealed * (1 - (1 - share) * (1 - config.warmup_ratio))
 
 
 def set_lr(groups: Iterable[dict[str, object]], factor: float) -> None:
