@@ -113,8 +113,11 @@ def make_ready(checkpoint: Path, said: Said) -> Ready:
     if not classes and len(beside.classes) == outputs:
         classes = beside.classes
     network = build(shown.config)
-    load_state(network, state, head=HeadLoading.LOAD if said.head else HeadLoading.KEEP, source=source)
+    report = load_state(network, state, head=HeadLoading.LOAD if said.head else HeadLoading.KEEP, source=source)
     pixels, who = _pixels(said, shown, beside, state)
+    notes = [f"pixels {_written(pixels)} ({who})"] if pixels != Pixels() else []
+    if unused := [name for name in report.unused if said.head or not name.startswith(("cls_head.", "head."))]:
+        notes.append(f"no part of the network, and left aside: {', '.join(unused)}")
     return Ready(
         model=network,
         classes=classes or tuple(map(str, range(outputs))),
@@ -122,7 +125,7 @@ def make_ready(checkpoint: Path, said: Said) -> Ready:
         protocol=protocol,
         pixels=pixels,
         origin=shown.origin,
-        notes=(*([f"pixels {_written(pixels)} ({who})"] if pixels != Pixels() else []), *content.notes),
+        notes=(*notes, *content.notes),
     )
 
 

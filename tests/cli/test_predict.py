@@ -214,6 +214,18 @@ def test_pixels_are_the_models_own_or_as_said(tmp_path: Path, vswin: Vswin) -> N
         assert [scores[index] for index in range(3)] == pytest.approx(expected.tolist(), abs=5e-3)
 
 
+def test_what_is_left_aside_of_a_file_is_named(vswin: Vswin, tmp_path: Path) -> None:
+    path = tmp_path / "more.pth"
+    torch.save({"state_dict": {**model().state_dict(), "aux_head.weight": torch.ones(2)}, "epoch": 3}, path)
+    video = encode(tmp_path / "grey.mp4", np.full((8, 48, 64, 3), 90, dtype=np.uint8))
+    answer = vswin("predict", str(video), "--checkpoint", str(path), *VIEWS)
+    assert "no part of the network, and left aside: aux_head.weight" in answer.stdout
+    assert "left aside: 'epoch'" in answer.stdout
+    answer = vswin("features", str(video), "--checkpoint", str(path), *VIEWS, "--out", str(tmp_path / "f.npz"))
+    assert "left aside: aux_head.weight" in answer.stdout
+    assert "cls_head" not in answer.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.toy_models import TOYS
 from vswin.config import TIMESFORMER_PIXELS, Extent, Pixels
 from vswin.models import (
     SwinTransformer3D,
@@ -305,6 +306,8 @@ def test_pixels_are_those_of_the_writer_unless_the_file_says() -> None:
     buffers = {
         f"data_preprocessor.{name}": torch.full((3, 1, 1), value) for name, value in (("mean", 2.0), ("std", 3.0))
     }
+    # of a network that only its own model tells
+    assert pixels_of(TOYS["perceiver"].model().state_dict()) == (Pixels(), "as Video Swin's are")
     told, who = pixels_of({**network().state_dict(), **buffers})
     assert (told, who) == (Pixels(mean=(2.0,) * 3, std=(3.0,) * 3), "the checkpoint")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...config import TIMESFORMER_PIXELS, Pixels
 from . import formats
-from .errors import WeightsError
+from .errors import UnknownFormatError, WeightsError
 from .formats import CheckpointFormat, State
 from .networks import canonical_state
 
@@ -34,11 +34,11 @@ class Folder:
 
 
 def pixels_of(state: State) -> tuple[Pixels, str]:
-    """The pixels that the model of ``state`` was trained on, and who says so; those of Video Swin by default.
-
-    Raises WeightsError for tensors of no known format.
-    """
-    written_by, canonical = canonical_state(state)
+    """The pixels that the model of ``state`` was trained on, and who says so; those of Video Swin by default."""
+    try:
+        written_by, canonical = canonical_state(state)
+    except UnknownFormatError:
+        return Pixels(), "as Video Swin's are"
     mean, std = canonical.get(_MEAN), canonical.get(_STD)
     if mean is not None and std is not None and mean.numel() == std.numel() == 3:
         return Pixels(mean=_three(mean.flatten().tolist()), std=_three(std.flatten().tolist())), "the checkpoint"
