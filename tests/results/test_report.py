@@ -157,7 +157,7 @@ def test_in_a_browser(committed: str, tmp_path: Path, width: int, scheme: str) -
         assert asked == [target.as_uri()]
         assert wrong == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        for verdict in ("agrees", "disagrees", "the paper cannot tell"):
+        for verdict in ("agrees", "did not learn", "the paper cannot tell"):
             box = page.locator(".counts li", has_text=verdict).first.bounding_box()
             assert box is not None
             assert box["y"] + box["height"] < 900
