@@ -196,7 +196,7 @@ def undisturbed(
         nodes = set()
         for run in runs_of("table4", "table6", seeds=2):
             assert record_of(run).provenance.attempts == 1
-            nodes.add(next(each.nodes for each in slurm_cluster.attempts(job_of(run))))
+            nodes.add(next(each.nodes for each in slurm_cluster.ended(job_of(run))))
         assert nodes == {"node1", "node2"}
     return folder / "runs" / "tiny"
 
@@ -277,7 +277,11 @@ def test_run_of_a_lost_node_goes_on_elsewhere_and_its_survivor_is_fenced_off(
         thaw(survivor)
         eventually("table 6 is done", lambda: are_done("table6"), seconds=240)
         assert_as_undisturbed(lost, undisturbed)
-        assert {each.nodes for each in cluster.attempts(job_of(lost))} == {"node1", "node2"}
+        eventually(
+            "the accounting knows both nodes",
+            lambda: {each.nodes for each in cluster.attempts(job_of(lost))} == {"node1", "node2"},
+            seconds=60,
+        )
     finally:
         cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=resume")
 
@@ -333,9 +337,9 @@ def test_upstream_runs_first_and_when_it_fails_its_dependants_are_blocked(
     shutil.rmtree(runs)
     vswin("launch", "table8", "--seeds", "1", *ON_TEST, "test")
     eventually("table 8 is done", lambda: are_done("table8"), seconds=240)
-    [first] = cluster.attempts(job_of(image_model))
+    [first] = cluster.ended(job_of(image_model))
     for run in dependants:
-        [second] = cluster.attempts(job_of(run))
+        [second] = cluster.ended(job_of(run))
         assert first.end is not None
         assert second.start is not None
         assert first.end <= second.start
@@ -378,7 +382,7 @@ def test_exactly_so_many_jobs_run_at_once_whatever_they_wait_for(
     assert match
     count, array = int(match[1]), match[2]
     eventually("the tables are done", lambda: are_done(*tables), seconds=400)
-    attempts = [cluster.attempts(f"{array}_{index}")[0] for index in range(count)]
+    attempts = [cluster.ended(f"{array}_{index}")[0] for index in range(count)]
     moments = sorted({each.start for each in attempts if each.start})
     at_once = [
         sum(each.start <= moment < each.end for each in attempts if each.start and each.end) for moment in moments

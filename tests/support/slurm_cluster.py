@@ -78,6 +78,15 @@ class SlurmCluster:
             attempts.append(Attempt(state.split()[0], nodes, start, end))
         return sorted(attempts, key=lambda attempt: attempt.end or datetime.max)
 
+    def ended(self, job: str) -> list[Attempt]:
+        """Every attempt at ``job``, which is over, once the accounting has heard of it: that takes a moment."""
+
+        def look() -> list[Attempt]:
+            attempts = self.attempts(job)
+            return attempts if all(attempt.start and attempt.end for attempt in attempts) else []
+
+        return eventually(f"the accounting knows when job {job} began and ended", look, seconds=60)
+
     def steps(self, job: str) -> dict[str, str]:
         """State of each step of ``job``: what ``srun`` started is ``0``, the script is ``batch``."""
         rows = self.call("sacct", "-nP", "--format=JobID,State", f"--jobs={job}").splitlines()
