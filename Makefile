@@ -51,7 +51,7 @@ demo: export VSWIN_DATA := $(CURDIR)/demo/data
 demo: export MLFLOW_TRACKING_URI :=
 demo: .venv/.core
 	@$(BIN)/vswin data generate
-	@$(BIN)/vswin launch table4 table6 --scale mini --seeds $(if $(FAST),1,2)
+	@$(BIN)/vswin launch table4 table6 baselines/space-only --scale mini --seeds $(if $(FAST),1,2)
 	@$(BIN)/vswin collect --scale mini
 	@$(BIN)/vswin tables table4 table6 --scale mini
 	@echo

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vswin.config import InitConfig, Split, Swin3DConfig, TimeSformerConfig, VideoInitConfig
@@ -287,6 +288,10 @@ def unwritable() -> str | None:
     return None
 
 
+# Of NVIDIA, also on boards (nvmap, nvhost-gpu), of AMD, and of either within Windows.
+_DRIVERS = ("nvidiactl", "nvidia0", "nvmap", "nvhost-gpu", "kfd", "dxg")
+
+
 def _device() -> tuple[Outcome, str]:
     """OK if this machine has what scale paper is computed with."""
     if reason := without_gpu():
@@ -298,10 +303,12 @@ def _device() -> tuple[Outcome, str]:
 
 def without_gpu() -> str | None:
     """The reason why this machine cannot compute scale paper as it is, None if it can."""
-    import torch
+    # a driver has its file; without one torch, which takes a second, need not be asked
+    if any(Path("/dev", name).exists() for name in _DRIVERS):
+        import torch
 
-    if torch.cuda.is_available():
-        return None
+        if torch.cuda.is_available():
+            return None
     return (
         "scale paper needs a GPU and torch sees none here; --on PROFILE launches on a cluster, and --cpu computes "
         "without, for small models of your own"
