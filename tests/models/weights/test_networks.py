@@ -270,6 +270,14 @@ def test_time_is_stretched_and_space_is_bicubic() -> None:
     torch.testing.assert_close(wide, expected.permute(0, 2, 3, 1))
 
 
+def test_positions_of_no_square_grid_are_refused_by_their_size() -> None:
+    sizes = {"embed_dim": 64, "depth": 1, "num_heads": 1, "patch": 8, "image_size": 32, "frames": 4}
+    timesformer = create_model("timesformer_divided", **sizes)
+    state = {**timesformer.state_dict(), "pos_embed": torch.zeros(1, 12, 64)}
+    with pytest.raises(WeightsError, match=r"pos_embed is \[1, 12, 64\] where the model has \[1, 17, 64\]"):
+        load_state(timesformer, state, geometry="resize")
+
+
 def test_a_table_that_fits_two_windows_is_asked_about() -> None:
     state = network(window=(5, 7, 7)).state_dict()
     assert architecture_of(state).window == Extent(5, 7, 7)

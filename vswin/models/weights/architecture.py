@@ -13,6 +13,7 @@ from ...config import Attention, Extent, SpaceTime, Swin3DConfig, TimeSformerCon
 from ..families import TIMESFORMER, VIDEO_SWIN, VIT
 from .errors import UnknownFormatError, WeightsError
 from .formats import State
+from .geometry import square_windows
 from .networks import canonical_state
 
 # Channels of an attention head of every published ViT.
@@ -107,13 +108,7 @@ def _window(rows: int, *, wanted: Extent | None, tokens: int | None, source: str
     Without an index, of windows of up to 64 tokens in time and more than one token a side; one of ``wanted`` sides is
     taken as it is.
     """
-    found = []
-    for side in range(isqrt(rows), 0, -1):
-        frames, rest = divmod(rows, (2 * side - 1) ** 2)
-        if rest == 0 and frames % 2 == 1:
-            found.append(Extent((frames + 1) // 2, side, side))
-    if tokens is not None:
-        found = [window for window in found if window.volume == tokens]
+    found = square_windows(rows, tokens=tokens)
     if wanted is not None and (2 * wanted.time - 1) * (2 * wanted.height - 1) * (2 * wanted.width - 1) == rows:
         return wanted
     if wanted is not None:

@@ -9,6 +9,8 @@ TimeSformer. The published codes do not resize video bias tables; this rule is o
 
 from __future__ import annotations
 
+from math import isqrt
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -42,11 +44,29 @@ def resized_to(model: nn.Module, state: State) -> tuple[dict[str, Tensor], list[
                 made[name] = resized_table(value, there, attention.window)
                 # it belongs to the other window
                 made.pop(f"{name.removesuffix(_TABLE)}{_INDEX}", None)
-        elif name == "pos_embed" and value.ndim == 3 and value.shape[2] == own[name].shape[2]:
+        elif (
+            name == "pos_embed"
+            and value.ndim == 3
+            and value.shape[2] == own[name].shape[2]
+            and isqrt(value.shape[1] - 1) ** 2 == value.shape[1] - 1
+        ):
             made[name] = resized_positions(value, patches=own[name].shape[1] - 1)
         elif name == "time_embed" and value.ndim == 3 and value.shape[2] == own[name].shape[2]:
             made[name] = resized_times(value, frames=own[name].shape[1])
     return made, [name for name, value in made.items() if value is not state[name]]
+
+
+def square_windows(rows: int, *, tokens: int | None) -> list[Extent]:
+    """Every window P x M x M of which a bias table has ``rows`` = (2P-1)(2M-1)^2 rows, the widest first.
+
+    ``tokens`` is the volume that an index beside the table tells; None without one.
+    """
+    found = []
+    for side in range(isqrt(rows), 0, -1):
+        times, rest = divmod(rows, (2 * side - 1) ** 2)
+        if rest == 0 and times % 2:
+            found.append(Extent((times + 1) // 2, side, side))
+    return [window for window in found if tokens in (None, window.volume)]
 
 
 def resized_table(table: Tensor, there: Extent, here: Extent) -> Tensor:
@@ -85,15 +105,11 @@ def _window(rows: int, here: Extent, *, tokens: int | None) -> Extent | None:
     ``tokens`` is the volume that an index beside the table tells. Without one, a table that several windows have is
     taken for that of the same height and width, or else of the same time, as ``here``.
     """
-    sides = {(here.height, here.width), *((side, side) for side in range(1, rows + 1) if (2 * side - 1) ** 2 <= rows)}
-    found = []
-    for height, width in sides:
-        times, rest = divmod(rows, (2 * height - 1) * (2 * width - 1))
-        if rest == 0 and times % 2:
-            found.append(Extent((times + 1) // 2, height, width))
-    if tokens is not None:
-        found = [window for window in found if window.volume == tokens]
+    times, rest = divmod(rows, (2 * here.height - 1) * (2 * here.width - 1))
+    own_sides = [here._replace(time=(times + 1) // 2)] if rest == 0 and times % 2 else []
+    found = [window for window in own_sides if tokens in (None, window.volume)]
+    found += [window for window in square_windows(rows, tokens=tokens) if window not in found]
     same_space = [window for window in found if window[1:] == here[1:]]
     same_time = [window for window in found if window.time == here.time]
-    [*best] = same_space or same_time or ([*found] if len(found) == 1 else [])
+    best = same_space or same_time or (found if len(found) == 1 else [])
     return best[0] if best else None
