@@ -270,7 +270,8 @@ def test_run_of_a_lost_node_goes_on_elsewhere_and_its_survivor_is_fenced_off(
     vswin("launch", "table6", "--seeds", "1", *ON_TEST, "test")
     lost = runs_of("table6")[0]
     [survivor] = frozen(lost)
-    [first] = cluster.attempts(job_of(lost))
+    # the accounting hears of a job a moment after it began
+    [first] = eventually("the accounting knows the job", lambda: cluster.attempts(job_of(lost)), seconds=60)
     cluster.call("scontrol", "update", f"nodename={first.nodes}", "state=down", "reason=test")
     try:
         eventually("another attempt", lambda: lost.last_attempt().number == 2, seconds=240)  # type: ignore[union-attr]
